@@ -1,0 +1,117 @@
+"""A folder of images, one sub-folder a class or group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twofold.data.dataset import Dataset
+from twofold.data.options import whole
+from twofold.data.pixels import as_mode, is_grey
+from twofold.errors import InputError, shown
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+
+
+def folder(path: Path, *, size: int | tuple[int, int] | None = None, grey: bool | None = None) -> Dataset:
+    """The images under `path`; the first level of sub-folders is the factor `label`, in sorted order.
+
+    Without sub-folders there is no factor, and `images()` is what it gives. Hidden files and files of other kinds are
+    passed over. Photographs are turned upright as their EXIF data say; transparency is dropped.
+
+    Options:
+        size: resize to size x size, or (height, width); else all images must agree.
+        grey: True: one channel, False: three; None: one if no image has colour.
+
+    Raises one `InputError` that names the files that can't be read, or the sizes that differ.
+    """
+    from PIL import Image, ImageOps
+
+    shape = _shape(size)
+    files = _images(path)
+    inside = _inside(path, files)
+
+    def header(i: int) -> tuple[str, tuple[int, int]]:
+        with Image.open(files[i]) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return image.mode, image.size if turned else (image.height, image.width)
+
+    heads = _each(path, files, header)
+    if grey is None:
+        grey = all(is_grey(mode) for mode, _ in heads)
+    height, width = shape or heads[0][1]
+    other = next((i for i, (_, found) in enumerate(heads) if found != (height, width)), None)
+    if shape is None and other is not None:
+        raise InputError(
+            f"{path}: {files[other].relative_to(path)} is {_times(heads[other][1])} pixels, "
+            f"{files[0].relative_to(path)} {_times((height, width))}; pass size= to resize all"
+        )
+    x = np.empty((len(files), 1 if grey else 3, height, width), np.uint8)
+
+    def read(i: int) -> None:
+        with Image.open(files[i]) as image:
+            image = as_mode(ImageOps.exif_transpose(image), "L" if grey else "RGB")
+            if image.size != (width, height):
+                image = image.resize((width, height), Image.Resampling.BILINEAR)
+            pixels = np.asarray(image)
+            x[i] = pixels if grey else pixels.transpose(2, 0, 1)
+
+    _each(path, files, read)
+    return Dataset(x, {"label": inside} if inside else None, name=path.name)
+
+
+def _images(path: Path) -> list[Path]:
+    found = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(path).parts))
+
+
+def _inside(path: Path, files: list[Path]) -> list[str]:
+    """Each file's sub-folder; empty if there are none. Refuses folders that are neither flat nor sorted."""
+    inside = [file.relative_to(path).parts[0] for file in files if file.parent != path]
+    if inside and len(inside) < len(files):
+        loose = [file.name for file in files if file.parent == path]
+        raise InputError(f"{path}: {len(loose)} images lie beside the sub-folders ({_some(loose)}); move them into one")
+    empty = {sub.name for sub in path.iterdir() if sub.is_dir() and not sub.name.startswith(".")} - set(inside)
+    if empty or not files:
+        where = f" in {_some(sorted(empty))}" if empty else ""
+        raise InputError(f"{path}: no images{where}; expected {', '.join(SUFFIXES)}")
+    return inside
+
+
+def _each(path: Path, files: list[Path], read: Callable[[int], Any]) -> list[Any]:
+    """`read` of each file's number, in threads: PIL decodes without the interpreter's lock. One error for all."""
+
+    def attempt(i: int) -> tuple[Any, str | None]:
+        try:
+            return read(i), None
+        except Exception as error:  # PIL's plug-ins raise anything on a broken file
+            return None, " ".join(str(error).split()) or type(error).__name__
+
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(attempt, range(len(files))))
+    bad = [(str(file.relative_to(path)), reason) for file, (_, reason) in zip(files, done) if reason]
+    if bad:
+        names = _some([name for name, _ in bad])
+        raise InputError(f"{path}: {len(bad)} of {len(files)} files can't be read: {names} ({bad[0][1][:100]})")
+    return [value for value, _ in done]
+
+
+def _shape(size: object) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    if len(sides) != 2:
+        raise InputError(f"size: {shown(size)}; expected a whole number, or (height, width)")
+    return whole("size", sides[0], 8), whole("size", sides[1], 8)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _times(sides: Iterable[int]) -> str:
+    return " x ".join(map(str, sides))

@@ -1,0 +1,253 @@
+"""Encoders and decoders of the papers, for any image size from 8 x 8 up, any number of channels, or flat vectors.
+
+An encoder maps `x [N, *shape]` to `(s, z)`: s a `Gaussian` or a `Point`, z a `Gaussian`. A decoder maps `(s, z)` to
+`x`: images in [0, 1] (sigmoid), vectors unbounded (linear). `build(arch, shape, ...)` makes both; `ARCHITECTURES` names
+them. A trunk ends in features, a body starts from them; the same description serves both, mirrored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from twofold.distributions import Gaussian, Point
+from twofold.errors import InputError, choose
+
+Shape = tuple[int, ...]
+
+
+class Encoder(nn.Module):
+    """`x -> (s, z)`. One trunk for both codes, or one each where `trunk_s` is given; a linear head on top."""
+
+    def __init__(
+        self, trunk: nn.Module, width: int, s: int, z: int, point: bool = False, trunk_s: nn.Module | None = None
+    ):
+        super().__init__()
+        self.sizes, self.point = (s, z), point
+        self.heads = [s if point else 2 * s, 2 * z]
+        self.trunk, self.trunk_s = trunk, trunk_s
+        if trunk_s is None:
+            self.head = nn.Linear(width, sum(self.heads))  # the papers' separate linear layers, in one product
+        else:
+            self.head_s, self.head = nn.Linear(width, self.heads[0]), nn.Linear(width, self.heads[1])
+
+    def forward(self, x: Tensor) -> tuple[Gaussian | Point, Gaussian]:
+        if self.trunk_s is None:
+            s, z = self.head(self.trunk(x)).split(self.heads, dim=-1)
+        else:
+            s, z = self.head_s(self.trunk_s(x)), self.head(self.trunk(x))
+        return (Point(s) if self.point else self._gaussian(s)), self._gaussian(z)
+
+    @staticmethod
+    def _gaussian(head: Tensor) -> Gaussian:
+        mean, log_var = head.chunk(2, dim=-1)
+        return Gaussian(mean, log_var.clamp(-14, 14))  # a stray batch must not overflow exp
+
+
+class Decoder(nn.Module):
+    """`(s, z) -> x`: a body on the concatenated codes.
+
+    A linear layer on the concatenation is the sum of one on each, which is how Mathieu16 joins the codes.
+    """
+
+    def __init__(self, body: nn.Module, variance: bool = False):
+        super().__init__()
+        self.body, self.variance = body, variance
+
+    def forward(self, s: Tensor, z: Tensor) -> Tensor | Gaussian:
+        x = self.body(torch.cat([s, z], dim=-1))
+        if not self.variance:
+            return x
+        mean, log_var = x.chunk(2, dim=1)
+        return Gaussian(mean.sigmoid(), 5 * (log_var / 5).tanh())
+
+
+class PixelNorm(nn.Module):
+    """Each pixel's feature vector scaled to unit mean square [Ruiz19, A.4, after Karras et al. 2018]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+
+
+class ChannelNorm(nn.Module):
+    """Each pixel's feature vector standardised over its channels, then an affine map a channel [Contrast21, A.3]."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels, 1, 1)), nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float() - x.float().mean(1, keepdim=True)
+        return x * (x.square().mean(1, keepdim=True) + 1e-5).rsqrt() * self.weight + self.bias
+
+
+class CReLU(nn.Module):
+    """max(x, 0) and max(-x, 0), side by side: twice the features [Bouchacourt18, supplement 2.1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, -x], 1).relu()
+
+
+def _leaky() -> nn.Module:
+    return nn.LeakyReLU(0.2)
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """Fully connected layers of these widths; the decoder has them in reverse."""
+
+    widths: tuple[int, ...]
+    act: Callable[[], nn.Module] = nn.ReLU
+    separate: bool = False  # an encoder for each code
+
+    def trunk(self, shape: Shape) -> tuple[nn.Module, int]:
+        sizes = [math.prod(shape), *self.widths]
+        layers = [m for i, o in pairwise(sizes) for m in (nn.Linear(i, o), self.act())]
+        return nn.Sequential(nn.Flatten(), *layers), sizes[-1]
+
+    def body(self, codes: int, shape: Shape, out: int = 1) -> nn.Module:
+        sizes = [codes, *reversed(self.widths)]
+        layers = [m for i, o in pairwise(sizes) for m in (nn.Linear(i, o), self.act())]
+        full = (shape[0] * out, *shape[1:])
+        return nn.Sequential(*layers, nn.Linear(sizes[-1], math.prod(full)), nn.Unflatten(1, full))
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Convolutions of these channels and strides, then fully connected layers; the decoder mirrors them.
+
+    `pool` puts average pooling (decoder: nearest up-sampling) after a plain convolution in place of a stride.
+    """
+
+    channels: tuple[int, ...]
+    kernel: int
+    strides: tuple[int, ...]
+    act: Callable[[], nn.Module] = nn.ReLU
+    norm: Callable[[int], nn.Module] | None = None
+    fc: tuple[int, ...] = ()
+    fc_act: Callable[[], nn.Module] | None = None
+    pool: bool = False
+    separate: bool = False
+    variance: bool = False  # the decoder gives each pixel's log-variance too
+
+    def _sides(self, shape: Shape) -> list[tuple[int, int]]:
+        """Heights and widths before and after each layer, rounded up."""
+        sides = [(shape[1], shape[2])]
+        for stride in self.strides:
+            sides.append(tuple(-(-side // stride) for side in sides[-1]))  # pyright: ignore
+        return sides
+
+    def _layer(self, conv: nn.Module, channels: int) -> list[nn.Module]:
+        return [conv, *([self.norm(channels)] if self.norm else []), self.act()]
+
+    def trunk(self, shape: Shape) -> tuple[nn.Module, int]:
+        layers: list[nn.Module] = []
+        sides = self._sides(shape)
+        for i, (before, after) in enumerate(zip((shape[0], *self.channels), self.channels)):
+            stride, pad = self.strides[i], (self.kernel - 1) // 2
+            if self.pool:
+                layers += self._layer(nn.Conv2d(before, after, self.kernel, padding=pad), after)
+                layers += [nn.AdaptiveAvgPool2d(sides[i + 1])] if stride > 1 else []
+            else:
+                far = [(-side) % stride if self.kernel % 2 == 0 else 0 for side in sides[i]]
+                if any(far):  # an even kernel reaches the rounded-up side with one more pixel on the far side
+                    layers.append(nn.ZeroPad2d((0, far[1], 0, far[0])))
+                layers += self._layer(nn.Conv2d(before, after, self.kernel, stride, pad), after)
+        width = self.channels[-1] * math.prod(sides[-1])
+        layers.append(nn.Flatten())
+        for size in self.fc:
+            layers += [nn.Linear(width, size), *([nn.BatchNorm1d(size)] if self.fc_act is CReLU else [])]
+            layers.append((self.fc_act or self.act)())
+            width = size * (2 if self.fc_act is CReLU else 1)
+        return nn.Sequential(*layers), width
+
+    def body(self, codes: int, shape: Shape, out: int = 1) -> nn.Module:
+        sides, layers, width = self._sides(shape), [], codes
+        for size in reversed(self.fc):
+            layers += [nn.Linear(width, size), (self.act if self.fc_act is CReLU else self.fc_act or self.act)()]
+            width = size
+        layers += [nn.Linear(width, self.channels[-1] * math.prod(sides[-1])), self.act()]
+        layers.append(nn.Unflatten(1, (self.channels[-1], *sides[-1])))
+        channels = [*reversed(self.channels), shape[0] * out]
+        for i, (before, after) in enumerate(pairwise(channels)):
+            stride, side = self.strides[-1 - i], sides[-2 - i]
+            last = i == len(self.channels) - 1
+            if self.pool:
+                layers += [nn.Upsample(side)] if stride > 1 else []
+                conv: nn.Module = nn.Conv2d(before, after, self.kernel, padding=self.kernel // 2)
+            else:
+                conv = UpConv(before, after, self.kernel, stride, side)
+            layers += [conv] if last else self._layer(conv, after)
+        return nn.Sequential(*layers)
+
+
+class UpConv(nn.Module):
+    """Transposed convolution that lands on the given height and width."""
+
+    def __init__(self, before: int, after: int, kernel: int, stride: int, side: tuple[int, int]):
+        super().__init__()
+        self.conv, self.side = nn.ConvTranspose2d(before, after, kernel, stride), side
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        top, left = ((full - want) // 2 for full, want in zip(x.shape[-2:], self.side))
+        return x[..., top : top + self.side[0], left : left + self.side[1]]
+
+
+MLP = Mlp((512, 256))
+CONV = Conv((32, 64, 64), 4, (2, 2, 2), fc=(256,))
+ARCHITECTURES: dict[str, Mlp | Conv] = {
+    "mlp": MLP,
+    "conv": CONV,
+    "bouchacourt18-mnist": Mlp((500,), nn.Tanh),
+    "bouchacourt18-faces": Conv(
+        (64, 128, 256, 512), 4, (2,) * 4, norm=nn.BatchNorm2d, fc=(256, 256), fc_act=CReLU, variance=True
+    ),
+    "contrast21": Conv((32, 64, 128, 256, 256), 4, (2,) * 5, _leaky, ChannelNorm),
+    "contrast21-narrow": Conv((16, 32, 64, 64, 64), 4, (2,) * 5, _leaky, ChannelNorm),
+    "mathieu16-small": Conv((64, 128, 256), 5, (2,) * 3, norm=nn.BatchNorm2d),
+    "mathieu16-large": Conv((64, 64, 128, 128, 256, 256), 3, (1, 2) * 3, norm=nn.BatchNorm2d),
+    "ruiz19": Conv((32, 64, 128, 256), 3, (2,) * 4, _leaky, lambda _: PixelNorm(), pool=True, separate=True),
+    "zheng19-toy": Mlp((32, 64, 64), separate=True),
+}
+
+
+def build(
+    arch: str, shape: Shape, s: int, z: int, *, point: bool = False, separate: bool | None = None
+) -> tuple[Encoder, Decoder]:
+    """An encoder and a decoder for observations of `shape`: (C, H, W) with H, W >= 8, or (D,).
+
+    `arch` is a name in `ARCHITECTURES`, or "auto": fully connected for vectors and for small grey images (up to 1,024
+    pixels), convolutional for all else. `s` and `z` are the codes' dimensions (0 or more); `point`: s has no spread;
+    `separate`: an encoder network for each code (None: as the architecture has it).
+    Raises `InputError` for an unknown name, sizes below zero, or a convolutional `arch` for vectors.
+    """
+    shape = tuple(shape)
+    choose("arch", arch, ["auto", *ARCHITECTURES])
+    for name, size in (("s", s), ("z", z)):
+        if not isinstance(size, int) or size < 0:
+            raise InputError(f"{name}: {size!r}; expected a whole number of dimensions, 0 or more")
+    if s + z == 0:
+        raise InputError("s, z: both are 0; a code needs at least one dimension")
+    if len(shape) not in (1, 3) or min(shape) < 1:
+        raise InputError(f"shape: {shape}; expected (channels, height, width) or (dimensions,)")
+    if arch == "auto":
+        arch = "mlp" if len(shape) == 1 or math.prod(shape) <= 1024 else "conv"
+    spec = ARCHITECTURES[arch]
+    if isinstance(spec, Conv) and len(shape) != 3:
+        raise InputError(f"arch: {arch} needs images, the observations are vectors of {shape[0]}; use 'mlp'")
+    if separate is not None:
+        spec = replace(spec, separate=separate)
+    trunk, width = spec.trunk(shape)
+    trunk_s = spec.trunk(shape)[0] if spec.separate and s else None
+    encoder = Encoder(trunk, width, s, z, point, trunk_s)
+    variance = isinstance(spec, Conv) and spec.variance
+    body = spec.body(s + z, shape, 2 if variance else 1)
+    if len(shape) == 3 and not variance:
+        body = nn.Sequential(body, nn.Sigmoid())
+    return encoder, Decoder(body, variance)

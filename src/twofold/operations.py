@@ -1,0 +1,162 @@
+"""What a split code is for. Every function takes a `Method` and works on whatever has the parts that it needs; images
+come back in [0, 1], on the CPU."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from twofold.arrays import classes, observations, unit
+from twofold.distributions import Gaussian
+from twofold.errors import InputError, choose, shown
+from twofold.method import Code, Method
+
+Which = Literal["both", "s", "z"]
+
+
+def swap(method: Method, s_from, z_from, y=None) -> Tensor:
+    """`x [N, *shape]` with the s of `s_from` and the z of `z_from`, one to one: attribute transfer.
+
+    `y [N]`: labels of `s_from`, for methods whose s is the label.
+    """
+    if len(s_from) != len(z_from):
+        raise InputError(f"s_from, z_from: {len(s_from)} and {len(z_from)} observations; expected as many of both")
+    return method.decode(Code(method.encode(s_from, y).s, method.encode(z_from, y).z))
+
+
+def interpolate(method: Method, a, b, steps: int = 8, which: Literal["both", "s", "z", "grid"] = "both") -> Tensor:
+    """Straight lines in code space from `a` to `b` (one observation `[*shape]` each, or several `[N, *shape]`).
+
+    "both" moves s and z together, "s" or "z" that half only (the other stays a's): `[steps, *shape]`. "grid" is
+    `[steps, steps, *shape]`: rows of one z, columns of one s, a at the top left, b at the bottom right [Mathieu16,
+    Fig. 2b]. Several observations put `N` in front.
+    """
+    choose("which", which, ("both", "s", "z", "grid"))
+    if steps < 2:
+        raise InputError(f"steps: {steps}; expected at least 2, the two ends")
+    single = len(_shape(a)) == len(method.shape)
+    a, b = (method.encode(v[None] if single else v) for v in (_array(a), _array(b)))
+    if len(a.s) != len(b.s):
+        raise InputError(f"a, b: {len(a.s)} and {len(b.s)} observations; expected as many of both")
+    t = torch.linspace(0, 1, steps)
+    s = torch.lerp(a.s[:, None], b.s[:, None], t[None, :, None])  # [N, steps, d]
+    z = torch.lerp(a.z[:, None], b.z[:, None], t[None, :, None])
+    if which == "s":
+        z = a.z[:, None].expand_as(z)
+    if which == "z":
+        s = a.s[:, None].expand_as(s)
+    if which == "grid":
+        s = s[:, None].expand(-1, steps, -1, -1)
+        z = z[:, :, None].expand(-1, -1, steps, -1)
+    lead = s.shape[:-1]
+    x = method.decode(Code(s.flatten(0, -2), z.flatten(0, -2))).unflatten(0, lead)
+    return x[0] if single else x
+
+
+def generate(method: Method, n: int, *, y=None, examples=None, seed: int | None = None) -> Tensor:
+    """`n` new observations `[n, *shape]`, z from the prior.
+
+    s comes from `examples` (observations; their s, repeated in turn), from the class `y` (one, or `[n]`), or from the
+    prior. `seed` makes it reproducible, and leaves PyTorch's own generator alone.
+    Raises `UnsupportedError` where the method has no such source of s.
+    """
+    if n < 1:
+        raise InputError(f"n: {n}; expected at least 1")
+    if y is not None and examples is not None:
+        raise InputError("y, examples: both given; s comes from one of the two")
+    if examples is not None:
+        s = method.encode(examples).s
+        s = s[torch.arange(n) % len(s)]
+    if y is not None:
+        y = torch.as_tensor(y)
+        y = y.expand(n) if y.ndim == 0 else y
+        if len(y) != n:
+            raise InputError(f"y: {len(y)} classes for n = {n}; expected one, or one each")
+    with torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        code = Code(s, torch.randn(n, method.sizes[1])) if examples is not None else method.prior(n, y)
+        return method.decode(code)
+
+
+def retrieve(method: Method, query, gallery, k: int = 5, by: Literal["s", "z"] = "s") -> tuple[Tensor, Tensor]:
+    """The `k` observations of `gallery` whose `by` is nearest to each of `query`: indices and Euclidean distances,
+    both `[N, k]`, nearest first. Ties go to the lower index."""
+    choose("by", by, ("s", "z"))
+    if not 1 <= k <= len(gallery):
+        raise InputError(f"k: {k}; expected 1 to {len(gallery)}, the gallery's size")
+    if method.sizes["sz".index(by)] == 0:
+        raise InputError(f"by: {by!r}; this method's {by} has no dimensions")
+    q, g = (getattr(method.encode(x), by) for x in (query, gallery))
+    found = []
+    for rows in q.split(max(1, (1 << 25) // len(g))):  # 128 MiB of distances at a time
+        distance = torch.cdist(rows, g)
+        order = distance.argsort(dim=1, stable=True)[:, :k] if len(g) <= 4096 else distance.topk(k, largest=False)[1]
+        found.append((order, distance.gather(1, order)))
+    indices, distances = zip(*found)
+    return torch.cat(indices), torch.cat(distances)
+
+
+def inpaint(method: Method, x, mask, y=None) -> Tensor:
+    """`x [N, C, H, W]` with its corrupted part filled in: M x' + (1 - M) x, x' the reconstruction [Zheng19, Sec. 4.5].
+
+    `mask` is 1 where corrupted, `[H, W]`, `[C, H, W]` or `[N, C, H, W]` (for vectors `[D]` or `[N, D]`). What it covers
+    is set to 0 before encoding, whatever stands there.
+    """
+    x = _unit(x)
+    mask = torch.as_tensor(mask, dtype=torch.float32)
+    try:
+        mask = mask.expand_as(x)
+    except RuntimeError:
+        raise InputError(f"mask: {shown(mask)}; expected one that fits {tuple(x.shape)}") from None
+    if not ((mask == 0) | (mask == 1)).all():
+        raise InputError("mask: values other than 0 and 1; expected 1 where corrupted, 0 elsewhere")
+    seen = x * (1 - mask)
+    return mask * method.decode(method.encode(seen, y)) + seen
+
+
+def accumulate(method: Method, x, group) -> Code:
+    """Codes that use the grouping: `s [G, d_s]`, one a group (sorted ids); `z [N, d_z]`, one an image.
+
+    Gaussian codes are multiplied [Bouchacourt18, Eqs. 6-7]; points are averaged. Strategy 2 of Sec. 4; strategy 1 is
+    `encode`.
+    """
+    q_s, q_z = method.posterior(x)
+    group = classes(group, len(x), "group")
+    ids, dense = group.unique(return_inverse=True)
+    shape = len(ids), q_s.mean.shape[1]
+    zeros = torch.zeros(shape, dtype=torch.float64)
+    if isinstance(q_s, Gaussian):
+        precision = (-q_s.log_var.double()).exp()
+        total = zeros.index_add(0, dense, precision)
+        s = zeros.index_add(0, dense, precision * q_s.mean) / total
+    else:
+        s = zeros.index_add(0, dense, q_s.mean.double()) / dense.bincount()[:, None]
+    return Code(s.float(), q_z.mean)
+
+
+def reconstruct(method: Method, x, which: Which = "both", y=None) -> Tensor:
+    """`x` through the code and back. "z" keeps z and sets s to its reference value (background only); "s" keeps s and
+    sets z to 0 (salient only) [Contrast21, Fig. 5]."""
+    choose("which", which, ("both", "s", "z"))
+    code = method.encode(x, y)
+    if which == "z":
+        code = Code(method.reference_s(len(code.s)), code.z)
+    if which == "s":
+        code = Code(code.s, torch.zeros_like(code.z))
+    return method.decode(code)
+
+
+def _array(x):
+    return x if hasattr(x, "shape") else torch.as_tensor(x)
+
+
+def _shape(x) -> tuple[int, ...]:
+    return tuple(_array(x).shape)
+
+
+def _unit(x) -> Tensor:
+    x = observations(x)
+    return unit(x if isinstance(x, Tensor) else torch.from_numpy(x.copy()))

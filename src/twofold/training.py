@@ -1,0 +1,484 @@
+"""`fit`: the one training loop, on Lightning Fabric. Methods never import it."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import logging
+import math
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from twofold import __version__
+from twofold.arrays import mix
+from twofold.errors import DivergedError, InputError, TwofoldError, choose
+from twofold.method import Method, read_tensors, write_tensors
+from twofold.progress import Progress
+from twofold.supervision import Supervision
+
+PRECISIONS = {"auto": "32-true", "32": "32-true", "fp32": "32-true", "bf16": "bf16-mixed"}
+OPTIMISERS = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+}
+FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+
+
+@dataclass
+class Run:
+    """What `fit` did: the trained `method`, the logged `metrics` (a row an interval: step, seconds, each player's terms
+    averaged over the interval, gradient norms), the run folder (`path`, None without `out`), `steps`, `seconds`."""
+
+    method: Method
+    metrics: list[dict[str, float]]
+    path: Path | None
+    steps: int
+    seconds: float
+
+
+@dataclass
+class Plan:
+    """A run's settings, all that decides its result besides the method and the data."""
+
+    steps: int
+    batch_size: int
+    seed: int
+    device: str
+    devices: int
+    precision: str
+    optim: dict[str, dict[str, Any]]
+    out: str | None = None
+    resume: bool = False
+    progress: bool = True
+    checkpoint_every: float = 20.0
+    record: dict[str, Any] = field(default_factory=dict)  # where, when and by whom: for the reader
+
+
+def fit(
+    method: Method,
+    supervision: Supervision,
+    *,
+    steps: int | None = None,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    devices: int = 1,
+    precision: str = "auto",
+    out: str | os.PathLike | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    optim: Mapping[str, Any] | None = None,
+    checkpoint_every: float = 20.0,
+) -> Run:
+    """Train `method` on `supervision`.
+
+    steps, epochs: how long; one of the two (3,000 steps if neither). An epoch is one pass over the data, all of a
+    step's draws counted.
+    batch_size: images in a batch (128), of each set for `Reference`, over all devices together.
+    seed: decides draws and sampling noise; the initial weights are `Method.build`'s.
+    device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps". devices: processes that share each batch.
+    precision: "auto" (float32), "bf16" (mixed).
+    out: a folder for checkpoints, metrics and the trained method; one that exists is refused, unless `resume`, which
+    goes on from its last checkpoint and gives the weights of an undisturbed run (bit for bit on a CPU).
+    optim: settings over the paper's: `{"lr": 1e-4}` for all players, or `{player: {"name": "sgd", "lr": 0.1}}`.
+    checkpoint_every: seconds between checkpoints.
+
+    Returns a `Run`. Raises `InputError` for arguments that don't fit, `DivergedError` when a loss turns NaN or infinite
+    (the message names the last good checkpoint), `TwofoldError` when the disk is full.
+    """
+    if not isinstance(supervision, method.supervision):
+        want, got = method.supervision.__name__, type(supervision).__name__
+        raise InputError(f"supervision: {got}; {type(method).__name__} learns from {want}")
+    batch_size = 128 if batch_size is None else batch_size
+    for name, value in (("batch_size", batch_size), ("devices", devices), ("steps", steps), ("epochs", epochs)):
+        if value is not None and (value <= 0 or (name != "epochs" and int(value) != value)):
+            raise InputError(f"{name}: {value}; expected a positive number")
+    if steps is not None and epochs is not None:
+        raise InputError(f"steps, epochs: {steps} and {epochs}; give one of the two")
+    if epochs is not None:
+        steps = math.ceil(epochs * supervision.steps_per_epoch(batch_size, method.draws))
+    plan = Plan(
+        steps=3000 if steps is None else int(steps),
+        batch_size=int(batch_size),
+        seed=int(seed),
+        device=_device(device),
+        devices=int(devices),
+        precision=PRECISIONS.get(precision, precision),
+        optim=_optimisers(method, optim),
+        out=None if out is None else str(out),
+        resume=resume,
+        progress=progress,
+        checkpoint_every=checkpoint_every,
+    )
+    choose("precision", plan.precision, ["32-true", "bf16-mixed"])
+    _claim(plan)
+    method.bind(supervision)
+    elsewhere = "LOCAL_RANK" in os.environ  # a launcher such as torchrun has made the processes already
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fabric = Fabric(
+        accelerator=plan.device.split(":")[0],
+        devices=[int(plan.device.split(":")[1])] if ":" in plan.device else plan.devices,
+        strategy="auto" if plan.devices == 1 else "ddp" if elsewhere else "ddp_spawn",
+        precision=plan.precision,  # pyright: ignore[reportArgumentType]
+    )
+    try:
+        if plan.devices == 1 or elsewhere:
+            fabric.launch()
+            rows, seconds = _Loop(fabric, method, supervision, plan).run()
+        else:
+            state, rows, seconds = fabric.launch(_spawned, method, supervision, plan)
+            method.load_state_dict(safetensors.torch.load(state))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise TwofoldError(f"out: no space left for {plan.out}; free some and run again with resume") from None
+    method.eval()
+    return Run(method, rows, None if plan.out is None else Path(plan.out), plan.steps, seconds)
+
+
+def _spawned(fabric: Fabric, method: Method, supervision: Supervision, plan: Plan):
+    rows, seconds = _Loop(fabric, method, supervision, plan).run()
+    state = {k: v.cpu() for k, v in method.state_dict().items()}
+    return safetensors.torch.save(state), rows, seconds  # bytes: shared tensors would vanish with this process
+
+
+def _device(device: str) -> str:
+    """A device that is there, or an `InputError`."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = str(device).split(":")[0]
+    choose("device", kind, ["auto", "cpu", "cuda", "mps"])
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
+    if not there:
+        raise InputError(f"device: {device} is not available here; use 'cpu' or 'auto'")
+    return str(device)
+
+
+def _optimisers(method: Method, given: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Each player's optimiser settings: the method's own, under what was `given`."""
+
+    def of(settings: Mapping[str, Any], player: str) -> dict[str, Any]:
+        nested = any(isinstance(v, Mapping) for v in settings.values())
+        return dict(settings.get(player, {}) if nested else settings)
+
+    given = given or {}
+    for key in given:
+        if isinstance(given[key], Mapping):
+            choose("optim: player", key, method.players)
+    out = {player: of(method.optim, player) | of(given, player) for player in method.players}
+    for settings in out.values():
+        choose("optim: name", settings.setdefault("name", "adam"), OPTIMISERS)
+    return out
+
+
+def _claim(plan: Plan) -> None:
+    """Refuse an output folder in use, before anything is written."""
+    if plan.out is None:
+        if plan.resume:
+            raise InputError("resume: needs out, the folder of the run to go on with")
+        return
+    out = Path(plan.out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"out: {out} is a file; expected a folder for the run")
+    used = out.is_dir() and any(out.iterdir())
+    if used and not plan.resume:
+        raise InputError(f"out: {out} exists and is not empty; choose another, or go on with it by resume")
+    if used and not (out / "config.json").is_file():
+        raise InputError(f"out: {out} holds no run to resume; choose another folder")
+
+
+def record() -> dict[str, Any]:
+    """Where a number comes from: versions, commit, machine. JSON-able."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    def installed(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
+    try:
+        here = Path(__file__).parent
+        git = ["git", "-C", str(here), "rev-parse", "HEAD"]
+        commit = subprocess.run(git, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = None
+    names = ("torch", "numpy", "lightning-fabric", "scikit-learn", "POT", "openTSNE")
+    return {
+        "versions": {"twofold": __version__, "python": platform.python_version()} | {n: installed(n) for n in names},
+        "commit": commit,
+        "machine": platform.machine(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+class _Loop:
+    """One process's share of a training."""
+
+    def __init__(self, fabric: Fabric, method: Method, supervision: Supervision, plan: Plan):
+        self.fabric, self.plan = fabric, plan
+        self.supervision = supervision.to(fabric.device)
+        self.method = method.to(fabric.device).train()
+        self.parameters = _players(method)
+        self.optimisers = {p: self._optimiser(p, ps) for p, ps in self.parameters.items()}
+        self.out = None if plan.out is None else Path(plan.out)
+        self.about = {
+            "method": type(method).__name__,
+            "config": method.config,
+            "facts": method._facts,
+            "data": supervision.fingerprint(),
+            "plan": {k: v for k, v in asdict(plan).items() if k not in ("out", "resume", "progress", "record")},
+        }
+        self.every = max(1, min(100, plan.steps // 100))
+        self.rows: list[dict[str, float]] = []
+        self.history: dict[str, list[Tensor]] = {}
+        self.good = 0  # the step of the last checkpoint
+
+    def _optimiser(self, player: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        settings = dict(self.plan.optim[player])
+        cls = OPTIMISERS[settings.pop("name")]
+        fused = {"fused": True} if cls in FUSED and self.fabric.device.type in ("cpu", "cuda") else {}
+        try:
+            return cls(parameters, **(fused | settings))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"optim: {settings} for {player}: {error}") from None
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> tuple[list[dict[str, float]], float]:
+        plan, first = self.plan, self._begin()
+        cuda = self.fabric.device.type == "cuda"
+        before = torch.get_rng_state(), (torch.cuda.get_rng_state() if cuda else None)
+        start = saved = time.perf_counter()
+        try:
+            with Progress(type(self.method).__name__, plan.steps, plan.progress and self.fabric.is_global_zero) as bar:
+                for step in range(first, plan.steps):
+                    at = step + 1
+                    log = at % self.every == 0 or at == plan.steps
+                    norms = self.step(step, log)
+                    if not log:
+                        continue
+                    row = self._log(at, time.perf_counter() - start, norms)
+                    bar.update(at, row)
+                    due = time.perf_counter() - saved > plan.checkpoint_every
+                    if self.out and (at == plan.steps or (self._together(due))):
+                        self._save(at)
+                        saved = time.perf_counter()
+        finally:
+            torch.set_rng_state(before[0])
+            if cuda:
+                torch.cuda.set_rng_state(before[1])
+        if self.out and self.fabric.is_global_zero:
+            self.method.save(self.out / "method.safetensors")
+        return self.rows, time.perf_counter() - start
+
+    def step(self, step: int, norms: bool = False) -> dict[str, Tensor]:
+        """One step of all players; gradient norms if asked."""
+        fabric, method, plan = self.fabric, self.method, self.plan
+        _seed(mix(plan.seed, 11, step, fabric.global_rank), fabric.device)
+        draws = [
+            self.supervision.draw(
+                step * method.draws + i, plan.seed, fabric.global_rank, fabric.world_size, batch_size=plan.batch_size
+            )
+            for i in range(method.draws)
+        ]
+        losses, found = method.losses(*draws), {}
+        while True:
+            with fabric.autocast():  # entered anew each time: a context held across a yield would leak into this body
+                update = next(losses, None)
+            if update is None:
+                return found
+            self._backward(update)
+            for player, terms in update.items():
+                if norms:
+                    grads = [p.grad for p in self.parameters[player] if p.grad is not None]
+                    found[f"{player}/grad_norm"] = torch.nn.utils.get_total_norm(grads)
+                self.optimisers[player].step()
+                for name, term in terms.items():
+                    self.history.setdefault(f"{player}/{name}", []).append(term.detach())
+            for player in update:
+                self.optimisers[player].zero_grad(set_to_none=True)
+
+    def _backward(self, update: dict[str, dict[str, Tensor]]) -> None:
+        """Each player's gradients of its own terms; players that name the very same terms share a backward pass."""
+        shared: dict[tuple[int, ...], list[str]] = {}
+        for player, terms in update.items():
+            shared.setdefault(tuple(map(id, terms.values())), []).append(player)
+        for i, players in enumerate(shared.values()):
+            total = sum(update[players[0]].values())
+            inputs = [p for player in players for p in self.parameters[player]]
+            self.fabric.backward(total, inputs=inputs, retain_graph=i + 1 < len(shared))
+        if self.fabric.world_size > 1:
+            for player in update:
+                self._average(self.parameters[player])
+
+    def _average(self, parameters: list[nn.Parameter]) -> None:
+        """Mean of the gradients over the ranks, in one flat message."""
+        grads = [p.grad for p in parameters if p.grad is not None]
+        flat = self.fabric.all_reduce(torch.cat([g.flatten() for g in grads]), reduce_op="mean")
+        for grad, mean in zip(grads, flat.split([g.numel() for g in grads])):  # pyright: ignore
+            grad.copy_(mean.view_as(grad))
+
+    # -- what is kept --------------------------------------------------------------------------------------------------
+
+    def _log(self, at: int, seconds: float, norms: dict[str, Tensor]) -> dict[str, float]:
+        """Mean of each term over the interval: the one place where the loop waits for the device."""
+        names, lengths = list(self.history), [len(v) for v in self.history.values()]
+        values = torch.stack([v.float() for terms in self.history.values() for v in terms])
+        if self.fabric.world_size > 1:
+            values = self.fabric.all_reduce(values, reduce_op="mean")
+        each = values.cpu().split(lengths)  # pyright: ignore
+        bad = {n: int((~v.isfinite()).nonzero()[0]) for n, v in zip(names, each) if not v.isfinite().all()}
+        if bad:
+            n = max(lengths)
+            step = at - n + 1 + min(i * n // len(self.history[name]) for name, i in bad.items())
+            self._diverged(step, ", ".join(f"{name} = {float(each[names.index(name)][i])}" for name, i in bad.items()))
+        row = {"step": at, "seconds": round(seconds, 3)}
+        row |= {name: float(v.mean()) for name, v in zip(names, each)}
+        row |= {name: float(v) for name, v in norms.items()}
+        self.history.clear()
+        self.rows.append(row)
+        if self.out and self.fabric.is_global_zero:
+            new = not (self.out / "metrics.csv").exists()
+            with open(self.out / "metrics.csv", "a", newline="") as file:
+                writer = csv.DictWriter(file, list(self.rows[0]), extrasaction="ignore")
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+            if self.board is not None:
+                for name, value in row.items():
+                    self.board.add_scalar(name, value, at)
+        return row
+
+    def _diverged(self, step: int, what: str) -> None:
+        kept = f"last good checkpoint: {self.out / 'checkpoint.safetensors'} (step {self.good})" if self.out else None
+        raise DivergedError(
+            f"loss: {what} at step {step}; {kept or 'no checkpoint was kept (give out)'}; "
+            "try a smaller lr, or data scaled to a smaller range"
+        )
+
+    def _together(self, due: bool) -> bool:
+        """Rank 0's clock decides for all."""
+        return bool(self.fabric.broadcast(due)) if self.fabric.world_size > 1 else due
+
+    def _save(self, at: int) -> None:
+        if not all(p.isfinite().all() for p in self.method.parameters()):
+            self._diverged(at, "weights that are NaN or infinite")
+        if self.fabric.is_global_zero:
+            tensors = dict(self.method.state_dict())
+            for player, optimiser in self.optimisers.items():
+                for i, state in optimiser.state_dict()["state"].items():
+                    tensors |= {f"optim/{player}/{i}/{k}": v for k, v in state.items() if isinstance(v, Tensor)}
+            write_tensors(self.out / "checkpoint.safetensors", tensors, self.about | {"step": at})  # pyright: ignore
+        self.good = at
+
+    def _begin(self) -> int:
+        """Make the run's folder, or go on from its checkpoint. Returns the first step."""
+        if self.out is None:
+            return 0
+        first = 0
+        checkpoint = self.out / "checkpoint.safetensors"
+        if self.plan.resume and checkpoint.is_file():
+            first = self._resume(*read_tensors(checkpoint))
+        elif self.fabric.is_global_zero:
+            self.out.mkdir(parents=True, exist_ok=True)
+            config = self.about | {"supervision": type(self.supervision).__name__, "record": record()}
+            (self.out / "config.json").write_text(json.dumps(config, indent=1))
+            (self.out / "metrics.csv").unlink(missing_ok=True)
+        if first == 0:
+            self._save(0)
+        self.good, self.board = first, None
+        if self.fabric.is_global_zero:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self.board = SummaryWriter(self.out / "tensorboard", purge_step=first)
+            except ImportError:
+                pass
+        return first
+
+    def _resume(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> int:
+        free = ("steps", "device", "devices", "checkpoint_every")  # what may differ from the run so far
+        then, now = (_flat({k: d[k] for k in ("method", "config", "data", "plan")}) for d in (about, self.about))
+        for key in now.keys() | then.keys():
+            if key.split(".")[-1] not in free and then.get(key) != now.get(key):
+                raise InputError(f"resume: {key} was {then.get(key)} and is now {now.get(key)}; expected the same")
+        if about["step"] > self.plan.steps:
+            raise InputError(f"steps: {self.plan.steps}; the run has taken {about['step']} already")
+        self.method.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("optim/")})
+        for player, optimiser in self.optimisers.items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                if key.startswith(f"optim/{player}/"):
+                    _, _, i, name = key.split("/")
+                    state.setdefault(int(i), {})[name] = value
+            optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        self._keep_rows(about["step"])
+        return about["step"]
+
+    def _keep_rows(self, step: int) -> None:
+        """Drop what was logged after the checkpoint; a line cut off by a kill goes with it."""
+        path = self.out / "metrics.csv"  # pyright: ignore
+        if path.exists():
+            with open(path, newline="") as file:
+                for row in csv.DictReader(file):
+                    if None in row.values() or not row["step"] or float(row["step"]) > step:
+                        break
+                    self.rows.append({k: int(v) if k == "step" else float(v) for k, v in row.items()})
+        if self.fabric.is_global_zero and self.rows:
+            with open(path, "w", newline="") as file:
+                writer = csv.DictWriter(file, list(self.rows[0]))
+                writer.writeheader()
+                writer.writerows(self.rows)
+
+
+def _players(method: Method) -> dict[str, list[nn.Parameter]]:
+    """Each player's parameters. Refuses names that match nothing and parameters with two players."""
+    owner: dict[str, str] = {}
+    players: dict[str, list[nn.Parameter]] = {}
+    named = dict(method.named_parameters())
+    for player, attributes in method.players.items():
+        players[player] = []
+        for attribute in attributes.split():
+            found = [n for n in named if n == attribute or n.startswith(f"{attribute}.")]
+            if not found and not hasattr(method, attribute):
+                raise InputError(f"players: {type(method).__name__} has no {attribute} for player {player}")
+            for name in found:
+                if name in owner:
+                    raise InputError(f"players: {name} belongs to both {owner[name]} and {player}")
+                owner[name] = player
+                if named[name].requires_grad:
+                    players[player].append(named[name])
+    return players
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Sampling noise as a function of the step. Straight to the generators: torch.manual_seed visits every backend."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {k: v for name, sub in tree.items() for k, v in _flat(sub, f"{prefix}.{name}".strip(".")).items()}
