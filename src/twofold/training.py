@@ -10,13 +10,13 @@ import math
 import os
 import platform
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -141,8 +141,11 @@ def fit(
             fabric.launch()
             rows, seconds = _Loop(fabric, method, supervision, plan).run()
         else:
-            state, rows, seconds = fabric.launch(_spawned, method, supervision, plan)
-            method.load_state_dict(safetensors.torch.load(state))
+            with tempfile.TemporaryDirectory() as folder:  # a file: what the launcher's own pipe holds is too little
+                fabric.launch(_spawned, method, supervision, plan, f"{folder}/result")
+                state, about = read_tensors(f"{folder}/result")
+            method.load_state_dict(state)
+            rows, seconds = about["rows"], about["seconds"]
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -151,10 +154,10 @@ def fit(
     return Run(method, rows, None if plan.out is None else Path(plan.out), plan.steps, seconds)
 
 
-def _spawned(fabric: Fabric, method: Method, supervision: Supervision, plan: Plan):
+def _spawned(fabric: Fabric, method: Method, supervision: Supervision, plan: Plan, result: str) -> None:
     rows, seconds = _Loop(fabric, method, supervision, plan).run()
-    state = {k: v.cpu() for k, v in method.state_dict().items()}
-    return safetensors.torch.save(state), rows, seconds  # bytes: shared tensors would vanish with this process
+    if fabric.is_global_zero:
+        write_tensors(result, dict(method.state_dict()), {"rows": rows, "seconds": seconds})
 
 
 def _device(device: str) -> str:
