@@ -39,8 +39,8 @@ class Gaussian:
         noise = torch.randn(*shape, *self.mean.shape, dtype=self.mean.dtype, device=self.mean.device)
         return torch.addcmul(self.mean, self.stddev, noise)
 
-    def log_prob(self, value: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-        """Log-density, summed over the last axis."""
+    def log_prob(self, value: Float[Tensor, "... d"]) -> Float[Tensor, "..."]:
+        """Log-density of values that broadcast with the mean, summed over the last axis."""
         return -0.5 * ((value - self.mean).square() / self.variance + self.log_var + LOG_2PI).sum(-1)
 
     def kl(self, prior: Gaussian | None = None) -> Float[Tensor, "*b"]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from twofold import networks
-from twofold.arrays import observations, unit
+from twofold.arrays import gather, observations
 from twofold.distributions import Gaussian, Point, Posterior
 from twofold.errors import InputError, MissingFileError, UnsupportedError, choose, shown
 from twofold.supervision import Supervision
@@ -148,7 +148,7 @@ class Method(nn.Module, ABC):
     # -- training --------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def losses(self, *draws) -> Iterator[Terms]:
+    def losses(self, *draws: Any, **_: Any) -> Iterator[Terms]:
         """Yield `{player: {term: scalar}}`, once for each simultaneous update of a step.
 
         Every player named descends the sum of its own terms with its own optimiser, all else stays as it is; then the
@@ -176,9 +176,8 @@ class Method(nn.Module, ABC):
             raise InputError(f"y: {len(y)} labels for {len(x)} observations; expected as many")
         parts = []
         for i in range(0, len(x), batch_size):
-            rows = x[i : i + batch_size]
-            rows = rows if isinstance(rows, Tensor) else torch.from_numpy(rows.copy())
-            parts.append(self._infer(unit(rows), None if y is None else y[i : i + batch_size]))
+            rows = gather(x, torch.arange(i, min(i + batch_size, len(x))))
+            parts.append(self._infer(rows, None if y is None else y[i : i + batch_size]))
         s, z = zip(*parts)
         return _cat(s), _cat(z)
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from twofold.arrays import classes, observations, unit
+from twofold.arrays import classes, gather, observations
 from twofold.distributions import Gaussian
 from twofold.errors import InputError, choose, shown
 from twofold.method import Code, Method
@@ -66,9 +66,6 @@ def generate(method: Method, n: int, *, y=None, examples=None, seed: int | None 
         raise InputError(f"n: {n}; expected at least 1")
     if y is not None and examples is not None:
         raise InputError("y, examples: both given; s comes from one of the two")
-    if examples is not None:
-        s = method.encode(examples).s
-        s = s[torch.arange(n) % len(s)]
     if y is not None:
         y = torch.as_tensor(y)
         y = y.expand(n) if y.ndim == 0 else y
@@ -77,8 +74,10 @@ def generate(method: Method, n: int, *, y=None, examples=None, seed: int | None 
     with torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.manual_seed(seed)
-        code = Code(s, torch.randn(n, method.sizes[1])) if examples is not None else method.prior(n, y)
-        return method.decode(code)
+        if examples is None:
+            return method.decode(method.prior(n, y))
+        s = method.encode(examples).s
+        return method.decode(Code(s[torch.arange(n) % len(s)], torch.randn(n, method.sizes[1])))
 
 
 def retrieve(method: Method, query, gallery, k: int = 5, by: Literal["s", "z"] = "s") -> tuple[Tensor, Tensor]:
@@ -159,4 +158,4 @@ def _shape(x) -> tuple[int, ...]:
 
 def _unit(x) -> Tensor:
     x = observations(x)
-    return unit(x if isinstance(x, Tensor) else torch.from_numpy(x.copy()))
+    return gather(x, torch.arange(len(x)))

@@ -16,14 +16,14 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from twofold.arrays import Observations, gather, generator, observations
 from twofold.arrays import classes as whole_numbers
-from twofold.arrays import gather, generator, observations
 from twofold.errors import InputError
 
 
@@ -31,7 +31,7 @@ class ImagesDraw(NamedTuple):
     """`x [B, *shape]`, `index [B]`: the rows of the data set."""
 
     x: Tensor
-    index: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class LabelsDraw(NamedTuple):
@@ -39,7 +39,7 @@ class LabelsDraw(NamedTuple):
 
     x: Tensor
     y: Tensor
-    index: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class GroupsDraw(NamedTuple):
@@ -51,7 +51,7 @@ class GroupsDraw(NamedTuple):
     x: Tensor
     mask: Tensor
     group: Tensor
-    index: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class TripletsDraw(NamedTuple):
@@ -98,7 +98,7 @@ class _Stream:
 class Supervision(ABC):
     """Observations and what is known of them. `n` observations of `shape`; `facts()` is what a method may bind to."""
 
-    x: Tensor | np.memmap
+    x: Observations
     device = torch.device("cpu")
 
     @property
@@ -164,7 +164,7 @@ class Supervision(ABC):
         return self._draw(step * world + rank, seed, batch_size // world)
 
     @abstractmethod
-    def _draw(self, turn: int, seed: int, batch: int): ...
+    def _draw(self, turn: int, seed: int, batch: int) -> Any: ...
 
 
 def _fits(tensor: Tensor, device: torch.device) -> bool:
@@ -207,6 +207,8 @@ class Labels(Supervision):
         if len(known.unique()) < 2:
             raise InputError(f"y: {len(known.unique())} class among {len(known)} labels; expected at least two classes")
         self.classes = int(known.max()) + 1 if classes is None else classes
+        if classes is None and self.classes > max(1000, self.n):
+            raise InputError(f"y: label {self.classes - 1} for {self.n} observations; expected classes numbered from 0")
         if self.classes <= int(known.max()):
             raise InputError(f"y: label {int(known.max())} is out of range; classes={classes} allows 0..{classes - 1}")
         labelled, rest = (np.flatnonzero(self.y.numpy() >= 0), np.flatnonzero(self.y.numpy() < 0))

@@ -65,7 +65,7 @@ class Plan:
     resume: bool = False
     progress: bool = True
     checkpoint_every: float = 20.0
-    record: dict[str, Any] = field(default_factory=dict)  # where, when and by whom: for the reader
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 def fit(
@@ -84,6 +84,7 @@ def fit(
     progress: bool = True,
     optim: Mapping[str, Any] | None = None,
     checkpoint_every: float = 20.0,
+    about: Mapping[str, Any] | None = None,
 ) -> Run:
     """Train `method` on `supervision`.
 
@@ -96,7 +97,7 @@ def fit(
     out: a folder for checkpoints, metrics and the trained method; one that exists is refused, unless `resume`, which
     goes on from its last checkpoint and gives the weights of an undisturbed run (bit for bit on a CPU).
     optim: settings over the paper's: `{"lr": 1e-4}` for all players, or `{player: {"name": "sgd", "lr": 0.1}}`.
-    checkpoint_every: seconds between checkpoints.
+    checkpoint_every: seconds between checkpoints. about: JSON-able facts for the run's config.json (which data, say).
 
     Returns a `Run`. Raises `InputError` for arguments that don't fit, `DivergedError` when a loss turns NaN or infinite
     (the message names the last good checkpoint), `TwofoldError` when the disk is full.
@@ -124,6 +125,7 @@ def fit(
         resume=resume,
         progress=progress,
         checkpoint_every=checkpoint_every,
+        about=dict(about or {}),
     )
     choose("precision", plan.precision, ["32-true", "bf16-mixed"])
     _claim(plan)
@@ -142,7 +144,7 @@ def fit(
             rows, seconds = _Loop(fabric, method, supervision, plan).run()
         else:
             with tempfile.TemporaryDirectory() as folder:  # a file: what the launcher's own pipe holds is too little
-                fabric.launch(_spawned, method, supervision, plan, f"{folder}/result")
+                fabric.launch(_spawned, method, supervision, plan, f"{folder}/result")  # pyright: ignore[reportArgumentType]
                 state, about = read_tensors(f"{folder}/result")
             method.load_state_dict(state)
             rows, seconds = about["rows"], about["seconds"]
@@ -247,7 +249,7 @@ class _Loop:
             "config": method.config,
             "facts": method._facts,
             "data": supervision.fingerprint(),
-            "plan": {k: v for k, v in asdict(plan).items() if k not in ("out", "resume", "progress", "record")},
+            "plan": {k: v for k, v in asdict(plan).items() if k not in ("out", "resume", "progress", "about")},
         }
         self.every = max(1, min(100, plan.steps // 100))
         self.rows: list[dict[str, float]] = []
@@ -259,7 +261,7 @@ class _Loop:
         cls = OPTIMISERS[settings.pop("name")]
         fused = {"fused": True} if cls in FUSED and self.fabric.device.type in ("cpu", "cuda") else {}
         try:
-            return cls(parameters, **(fused | settings))
+            return cls(parameters, **(fused | settings))  # pyright: ignore[reportArgumentType]
         except (TypeError, ValueError) as error:
             raise InputError(f"optim: {settings} for {player}: {error}") from None
 
@@ -268,7 +270,7 @@ class _Loop:
     def run(self) -> tuple[list[dict[str, float]], float]:
         plan, first = self.plan, self._begin()
         cuda = self.fabric.device.type == "cuda"
-        before = torch.get_rng_state(), (torch.cuda.get_rng_state() if cuda else None)
+        before = torch.get_rng_state(), torch.cuda.get_rng_state() if cuda else torch.empty(0)
         start = saved = time.perf_counter()
         try:
             with Progress(type(self.method).__name__, plan.steps, plan.progress and self.fabric.is_global_zero) as bar:
@@ -325,7 +327,7 @@ class _Loop:
         for player, terms in update.items():
             shared.setdefault(tuple(map(id, terms.values())), []).append(player)
         for i, players in enumerate(shared.values()):
-            total = sum(update[players[0]].values())
+            total = torch.stack([term.float() for term in update[players[0]].values()]).sum()
             inputs = [p for player in players for p in self.parameters[player]]
             self.fabric.backward(total, inputs=inputs, retain_graph=i + 1 < len(shared))
         if self.fabric.world_size > 1:
@@ -402,7 +404,8 @@ class _Loop:
             first = self._resume(*read_tensors(checkpoint))
         elif self.fabric.is_global_zero:
             self.out.mkdir(parents=True, exist_ok=True)
-            config = self.about | {"supervision": type(self.supervision).__name__, "record": record()}
+            kind = {"supervision": type(self.supervision).__name__}
+            config = self.about | kind | {"about": self.plan.about, "record": record()}
             (self.out / "config.json").write_text(json.dumps(config, indent=1))
             (self.out / "metrics.csv").unlink(missing_ok=True)
         if first == 0:

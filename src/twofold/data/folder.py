@@ -37,10 +37,18 @@ def folder(path: Path, *, size: int | tuple[int, int] | None = None, grey: bool 
 
     def header(i: int) -> tuple[str, tuple[int, int]]:
         with Image.open(files[i]) as image:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            known = "exif" in image.info or image.format != "PNG"  # else PIL would decode the file to look for it
+            turned = known and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return image.mode, image.size if turned else (image.height, image.width)
 
-    heads = _each(path, files, header)
+    def decode(i: int) -> None:
+        with Image.open(files[i]) as image:
+            image.load()
+
+    heads, faults = _attempt(header, range(len(files)))
+    if faults:  # one error for all: what begins well may end early
+        faults |= _attempt(decode, set(range(len(files))) - set(faults))[1]
+    _refuse(path, files, faults)
     if grey is None:
         grey = all(is_grey(mode) for mode, _ in heads)
     height, width = shape or heads[0][1]
@@ -60,7 +68,7 @@ def folder(path: Path, *, size: int | tuple[int, int] | None = None, grey: bool 
             pixels = np.asarray(image)
             x[i] = pixels if grey else pixels.transpose(2, 0, 1)
 
-    _each(path, files, read)
+    _refuse(path, files, _attempt(read, range(len(files)))[1])
     return Dataset(x, {"label": inside} if inside else None, name=path.name)
 
 
@@ -82,22 +90,25 @@ def _inside(path: Path, files: list[Path]) -> list[str]:
     return inside
 
 
-def _each(path: Path, files: list[Path], read: Callable[[int], Any]) -> list[Any]:
-    """`read` of each file's number, in threads: PIL decodes without the interpreter's lock. One error for all."""
+def _attempt(read: Callable[[int], Any], numbers: Iterable[int]) -> tuple[list[Any], dict[int, str]]:
+    """`read` of each file's number, in threads (PIL decodes without the interpreter's lock); and which failed, why."""
 
-    def attempt(i: int) -> tuple[Any, str | None]:
+    def one(i: int) -> Any:
         try:
-            return read(i), None
+            return read(i)
         except Exception as error:  # PIL's plug-ins raise anything on a broken file
-            return None, " ".join(str(error).split()) or type(error).__name__
+            faults[i] = " ".join(str(error).split()) or type(error).__name__
 
+    faults: dict[int, str] = {}
     with ThreadPoolExecutor() as pool:
-        done = list(pool.map(attempt, range(len(files))))
-    bad = [(str(file.relative_to(path)), reason) for file, (_, reason) in zip(files, done) if reason]
-    if bad:
-        names = _some([name for name, _ in bad])
-        raise InputError(f"{path}: {len(bad)} of {len(files)} files can't be read: {names} ({bad[0][1][:100]})")
-    return [value for value, _ in done]
+        return list(pool.map(one, numbers)), faults
+
+
+def _refuse(path: Path, files: list[Path], faults: dict[int, str]) -> None:
+    if faults:
+        bad = sorted(faults)
+        names = _some([str(files[i].relative_to(path)) for i in bad])
+        raise InputError(f"{path}: {len(bad)} of {len(files)} files can't be read: {names} ({faults[bad[0]][:100]})")
 
 
 def _shape(size: object) -> tuple[int, int] | None:

@@ -18,7 +18,8 @@ UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.
 def archive(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays `names` (all, unless given) of an `.npz` file; `InputError` where it isn't one, or lacks some."""
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file:  # np.load would leave a broken file open
+            held = np.load(file, allow_pickle=False)
             if not isinstance(held, np.lib.npyio.NpzFile):
                 raise InputError(f"{path}: not an .npz archive")
             lacking = [name for name in names or () if name not in held.files]
@@ -48,7 +49,7 @@ def npz(path: Path, *, x: str = "x", factors: Sequence[str] | None = None, facto
     array = held.pop(x)
     if factor is not None:
         choose("factor", factor, held)
-    return Dataset(_channels_first(array), held, name=path.name, default=factor)
+    return Dataset(_usual(array), held, name=path.name, default=factor)
 
 
 def npy(path: Path) -> Dataset:
@@ -67,11 +68,13 @@ def npy(path: Path) -> Dataset:
         raise
     except UNREADABLE as error:
         raise _unreadable(path, error) from None
-    return Dataset(_channels_first(array), name=path.name)
+    return Dataset(_usual(array), name=path.name)
 
 
-def _channels_first(x: np.ndarray) -> np.ndarray:
-    """Views, so that a memory map stays one. Only uint8: floats might be anything else."""
+def _usual(x: np.ndarray) -> np.ndarray:
+    """Channels first: as views, so that a memory map stays one; uint8 only, for floats might be anything else."""
+    if not x.dtype.isnative:
+        return x.astype(x.dtype.newbyteorder("="))
     if x.dtype == np.uint8 and x.ndim == 3:
         return x[:, None]
     if x.dtype == np.uint8 and x.ndim == 4 and x.shape[1] > 4 and x.shape[3] in (1, 3, 4):

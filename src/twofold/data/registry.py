@@ -174,7 +174,10 @@ def load(
     if reader is None:
         raise InputError(f"data: {str(path)!r}; expected a folder of images, or a file {', '.join(readers)}")
     _refuse_unknown(path.name, options, reader)
-    return reader(path, **options)
+    try:
+        return reader(path, **options)
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
 
 
 def _options(build: Callable) -> dict[str, Any]:

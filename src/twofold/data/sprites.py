@@ -84,15 +84,11 @@ def sprites(
     blocks, columns = [], []
     for number, animation in enumerate(animations):
         images = held.pop(animation)
-        if (
-            images.ndim != 5
-            or len(images) != characters
-            or images.dtype != np.uint8
-            or images.max() >= palette.shape[1]
-        ):
+        shaped = images.ndim == 5 and len(images) == characters and images.dtype == np.uint8
+        if not shaped or images.max() >= palette.shape[1]:
             raise InputError(f"{path}: {animation} has shape {images.shape}; expected palette indices of 5 axes")
         kept = np.arange(images.shape[2]) if isinstance(frames, str) else np.atleast_1d(np.asarray(frames))
-        for frame in kept:
+        for frame in kept.tolist():
             whole(f"frames ({animation})", frame, 0, images.shape[2] - 1)
         grid = np.indices((characters, images.shape[1], len(kept))).reshape(3, -1)
         # `hurt` faces the viewer

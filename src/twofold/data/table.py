@@ -60,7 +60,7 @@ def table(
         choose("missing", missing, ("drop", "mean"))
     sep = sep or ("\t" if path.suffix.lower() == ".tsv" else ",")
     try:
-        frame = pd.read_csv(path, sep=sep)
+        frame = pd.read_csv(path, sep=sep, low_memory=False)
     except (OSError, ValueError, pd.errors.ParserError) as error:  # ValueError: encodings, empty files
         raise InputError(f"{path}: can't be read as a table ({' '.join(str(error).split())[:120]})") from None
     if len(frame) == 0 or frame.shape[1] < 2:
@@ -76,7 +76,8 @@ def table(
     named = [*([factors] if isinstance(factors, str) else factors), *([factor] if factor else [])]
     for name in named:
         choose("factor", name, frame.columns)
-    frame = frame.replace([np.inf, -np.inf], np.nan)
+    floats = frame.select_dtypes("floating")
+    frame[floats.columns] = floats.where(np.isfinite(floats))
     numeric = [c for c in frame.columns if pd.api.types.is_numeric_dtype(frame[c]) and frame[c].dtype != bool]
     columns = [c for c in numeric if c not in named]
     others = [c for c in frame.columns if c not in columns]

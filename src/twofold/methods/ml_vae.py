@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from twofold.distributions import Likelihood, Mixture
+from twofold.divergences import group_dependence
 from twofold.errors import choose
 from twofold.method import Method
 from twofold.supervision import Groups
@@ -27,12 +28,13 @@ class MLVAE(Method):
         *,
         evidence: Literal["product", "mixture"] = "product",
         beta: float = 1.0,
+        leakage: float = 0.0,
         likelihood: Literal["gaussian", "laplace", "bernoulli"] = "gaussian",
         scale: float | None = None,
     ):
         super().__init__(encoder, decoder)
         choose("evidence", evidence, ("product", "mixture"))
-        self.evidence, self.beta = evidence, beta
+        self.evidence, self.beta, self.leakage = evidence, beta, leakage
         self.nll = Likelihood(likelihood, scale)
 
     def losses(self, draw):  # draw.x [G, K, *shape], draw.mask [G, K]
@@ -50,10 +52,12 @@ class MLVAE(Method):
             kl_C = q_CG.kl(C, draw.mask.T)  # the reconstruction's own samples, L = |G|
         nll = self.nll(self.dec(C.transpose(0, 1).flatten(0, 1), S), x)
         members = draw.mask.flatten()
-        yield {
-            "model": {  # -ELBO(G), Eq. 3; mean over the batch's groups, Eq. 5
-                "rec": (nll * members).sum() / G,
-                "kl_z": self.beta * (q_S.kl() * members).sum() / G,
-                "kl_s": self.beta * kl_C.mean(),
-            }
+        terms = {  # -ELBO(G), Eq. 3; mean over the batch's groups, Eq. 5
+            "rec": (nll * members).sum() / G,
+            "kl_z": self.beta * (q_S.kl() * members).sum() / G,
+            "kl_s": self.beta * kl_C.mean(),
         }
+        if self.leakage:  # ours
+            group = draw.group[:, None].expand(G, K).flatten()
+            terms["leakage"] = self.leakage * group_dependence(q_S.mean, group, members)
+        yield {"model": terms}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol, overload
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from twofold.errors import InputError, shown
 from twofold.metrics.probe import KINDS, Probe, fit_probe
@@ -18,21 +18,17 @@ class Halves(Protocol):
     def z(self) -> Any: ...
 
 
-@overload
 def leakage(
-    code_train: Halves, y_train: Mapping[str, Any], code_test: Halves, y_test: Mapping[str, Any], seed: int = 0, kinds=...
-) -> dict[str, dict[str, Probe]]: ...
-@overload
-def leakage(code_train: Halves, y_train, code_test: Halves, y_test, seed: int = 0, kinds=...) -> dict[str, Probe]: ...
-def leakage(code_train, y_train, code_test, y_test, seed=0, kinds=tuple(KINDS)):
+    code_train: Halves, y_train, code_test: Halves, y_test, seed: int = 0, kinds: Sequence[str] = tuple(KINDS)
+) -> dict[str, Any]:
     """Probe s and z for a factor with every kind of probe, and keep the strongest for each: `{"s": Probe, "z": Probe}`.
 
-    Codes are anything with `.s` and `.z`, such as `Method.encode` returns; `y_*` are `[N]`, as in `probe`. The strongest is
-    chosen on validation data from the training codes, never by the test result, so that the number is not the luckiest
-    of three; `Probe.kind` says which it was, and `Probe.information` what it read, in bits.
+    Codes are anything with `.s` and `.z`, such as `Method.encode` returns; `y_*` are `[N]`, as in `probe`. The
+    strongest is chosen on validation data from the training codes, never by the test result, so that the number is not
+    the luckiest of three; `Probe.kind` says which it was, and `Probe.information` what it read, in bits.
 
-    For several factors, give dictionaries of targets: the result is then `{factor: {"s": Probe, "z": Probe}}`. The training
-    dictionary names the factors; the test one may hold more.
+    For several factors, give dictionaries of targets: the result is then `{factor: {"s": Probe, "z": Probe}}`. The
+    training dictionary names the factors; the test one may hold more.
 
     Raises `InputError` as `probe` does, and for a factor that the test dictionary lacks.
     """
@@ -45,17 +41,17 @@ def leakage(code_train, y_train, code_test, y_test, seed=0, kinds=tuple(KINDS)):
         missing = [factor for factor in y_train if factor not in y_test]
         if missing:
             raise InputError(f"y_test: factors {', '.join(map(repr, missing))} of y_train are missing")
-        pairs = {factor: (y_train[factor], y_test[factor], f"[{factor!r}]") for factor in y_train}
-    else:
-        pairs = {None: (y_train, y_test, "")}
-
-    found = {
-        factor: {
-            half: fit_probe(
-                getattr(code_train, half), y, kinds, seed, names=(f"code_train.{half}", f"y_train{suffix}")
-            ).test(getattr(code_test, half), y_new, names=(f"code_test.{half}", f"y_test{suffix}"))
-            for half in ("s", "z")
+        return {
+            factor: _halves(code_train, y_train[factor], code_test, y_test[factor], seed, kinds, f"[{factor!r}]")
+            for factor in y_train
         }
-        for factor, (y, y_new, suffix) in pairs.items()
-    }
-    return found if isinstance(y_train, Mapping) else found[None]
+    return _halves(code_train, y_train, code_test, y_test, seed, kinds, "")
+
+
+def _halves(code_train, y_train, code_test, y_test, seed, kinds, suffix: str) -> dict[str, Probe]:
+    found = {}
+    for half in ("s", "z"):
+        names = (f"code_train.{half}", f"y_train{suffix}"), (f"code_test.{half}", f"y_test{suffix}")
+        fitted = fit_probe(getattr(code_train, half), y_train, kinds, seed, names[0])
+        found[half] = fitted.test(getattr(code_test, half), y_test, names[1])
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import NearestNeighbors
 
-from twofold.errors import InputError, choose
+from twofold.errors import InputError, choose, shown
 from twofold.metrics.common import Result, code_matrix, sample, target
 
 VALIDATION = 0.2  # the part of the training codes that every choice is made on
@@ -57,8 +58,9 @@ class Probe(Result):
         return self.score
 
     def __str__(self) -> str:
-        values = (f"{v:.3f}" if self.metric == "accuracy" else f"{v:.3g}" for v in (self.score, self.low, self.high, self.chance))
-        text = "{} [{}, {}], chance {}".format(*values)
+        digits = ".3f" if self.metric == "accuracy" else ".3g"
+        score, low, high, chance = (format(v, digits) for v in (self.score, self.low, self.high, self.chance))
+        text = f"{score} [{low}, {high}], chance {chance}"
         return text if self.converged else text + " (not converged)"
 
 
@@ -69,17 +71,18 @@ def probe(codes_train, y_train, codes_test, y_test, kind: str = "linear", seed: 
     real numbers are scored by the mean absolute error, in their own units. `kind`:
 
     - `"linear"`: logistic regression, or ridge regression [Ruiz19, Sec. 5.2]; the penalty is chosen.
-    - `"mlp"`: two linear layers, 256 hidden units [Mathieu16, Sec. 5; Bouchacourt18, supplement 3.1], here with ReLU and
-      Adam, cross-entropy or absolute error, stopped early; the epoch is chosen.
+    - `"mlp"`: two linear layers, 256 hidden units [Mathieu16, Sec. 5; Bouchacourt18, supplement 3.1], here with ReLU
+      and Adam, cross-entropy or absolute error, stopped early by the validation loss.
     - `"knn"`: nearest neighbours (vote, or median); their number is chosen.
 
-    Features are standardised by the training codes. Every choice is made on a fifth of the *training* codes (drawn class
-    by class), by accuracy or absolute error; the linear and neighbour probes are then refitted on all of them. Codes
-    without width, or all constant, get the best constant.
+    Features are standardised by the training codes. Every choice is made on a fifth of the *training* codes (drawn
+    class by class), by accuracy or absolute error; the linear and neighbour probes are then refitted on all of them.
+    Codes without width, or all constant, get the best constant.
 
     The 95 % interval is about the test codes, taken as independent: Wilson's for an accuracy, Student's t of the
     absolute errors for their mean. `bits` is the cross-entropy of the test labels, an upper bound of H(Y | code)
-    [Bouchacourt18, supplement 3.2]; the neighbours' votes get one more, split as the training labels are, to keep it finite.
+    [Bouchacourt18, supplement 3.2]; the neighbours' votes get one more, split as the training labels are, to keep it
+    finite.
 
     Raises `InputError` for unequal or empty arrays, NaN, one class only, and test classes that training never saw.
     """
@@ -116,61 +119,67 @@ class FittedProbe:
         """The result on test codes `[N, D]` with targets `[N]` (called `names` in errors)."""
         out = self.outputs(codes, names[0])
         y = target(y, len(out), names[1])
-        shared: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in ("kind", "n_train", "train_score", "validation_score", "choice", "converged")
-        }
-        if self.classes is None:
-            if y.dtype.kind != "f":
-                raise InputError(f"{names[1]}: {y.dtype} classes for a probe trained on real numbers; expected the same")
-            if len(y) < 2:
-                raise InputError(f"{names[1]}: 1 value; an interval of the error needs at least two")
-            error = np.abs(out - y)
-            half = stats.t.ppf(0.975, len(y) - 1) * error.std(ddof=1) / np.sqrt(len(y))
-            score, chance = float(error.mean()), float(np.abs(self.constant - y).mean())
-            low, high = max(0.0, score - float(half)), score + float(half)
-            return Probe(score, low, high, chance, metric="mae", n_test=len(y), **shared)
+        kind = "f" if self.classes is None else self.classes.dtype.kind
+        if y.dtype.kind != kind:
+            trained = {"f": "real numbers", "i": "whole numbers"}.get(kind, "strings")
+            raise InputError(f"{names[1]}: {shown(y)}; the probe was trained on {trained}, expected the same")
+        if len(y) < 2:
+            raise InputError(f"{names[1]}: {len(y)} value; expected at least two, for an interval")
+        result = _mae(out, y, self.constant) if self.classes is None else self._accuracy(out, y, names[1])
+        return Probe(
+            kind=self.kind,
+            n_train=self.n_train,
+            n_test=len(y),
+            train_score=self.train_score,
+            validation_score=self.validation_score,
+            choice=self.choice,
+            converged=self.converged,
+            **result,
+        )
 
-        if y.dtype.kind != self.classes.dtype.kind:
-            raise InputError(
-                f"{names[1]}: {y.dtype} targets for a probe trained on {self.classes.dtype} classes; expected the same"
-            )
+    def _accuracy(self, out: np.ndarray, y: np.ndarray, name: str) -> dict[str, Any]:
+        assert self.classes is not None
         index = np.minimum(np.searchsorted(self.classes, y), len(self.classes) - 1)
         unseen = np.unique(y[self.classes[index] != y])
         if len(unseen):
             raise InputError(
-                f"{names[1]}: {_listed(unseen)} never seen in training; a probe tells only what it was trained on, "
-                "so split the codes within each class"
+                f"{name}: training never saw {', '.join(map(str, unseen[:5]))}{', ...' if len(unseen) > 5 else ''}; "
+                "a probe tells only the classes that it was trained on, so split within each class"
             )
         right = out.argmax(1) == index
         interval = stats.binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
         counts = np.bincount(index, minlength=len(self.classes))
         hits = np.bincount(index, weights=right, minlength=len(self.classes))
         bits, entropy = _bits(out, index), float(stats.entropy(counts, base=2))
-        return Probe(
-            score=float(right.mean()),
-            low=float(interval.low),
-            high=float(interval.high),
-            chance=float(counts[self.constant.argmax()] / len(y)),
-            metric="accuracy",
-            n_test=len(y),
-            uniform=1 / len(self.classes),
-            per_class={c.item(): float(h / n) for c, h, n in zip(self.classes, hits, counts) if n},
-            bits=float(bits.mean()),
-            bits_error=float(bits.std() / np.sqrt(len(bits))),
-            entropy=entropy,
-            information=max(0.0, entropy - float(bits.mean())),
-            **shared,
-        )
+        return {
+            "metric": "accuracy",
+            "score": float(right.mean()),
+            "low": float(interval.low),
+            "high": float(interval.high),
+            "chance": float(counts[self.constant.argmax()] / len(y)),
+            "uniform": 1 / len(self.classes),
+            "per_class": {c: float(h / n) for c, h, n in zip(self.classes.tolist(), hits, counts) if n},
+            "bits": float(bits.mean()),
+            "bits_error": float(bits.std() / np.sqrt(len(bits))),
+            "entropy": entropy,
+            "information": max(0.0, entropy - float(bits.mean())),
+        }
 
     def __repr__(self) -> str:
         return f"FittedProbe({self.kind}, {self.choice}, validation {self.validation_score:.3f})"
 
 
+def _mae(out: np.ndarray, y: np.ndarray, constant: np.ndarray) -> dict[str, Any]:
+    error = np.abs(out - y)
+    score, half = float(error.mean()), float(stats.t.ppf(0.975, len(y) - 1) * stats.sem(error))
+    chance = float(np.abs(constant - y).mean())
+    return {"metric": "mae", "score": score, "low": max(0.0, score - half), "high": score + half, "chance": chance}
+
+
 class _Candidate(NamedTuple):
     quality: tuple[float, float]  # on validation data; larger is better
     choice: dict[str, Any]
-    finish: Callable[[], tuple[Callable[[np.ndarray], np.ndarray], bool]]  # refits; what it predicts, whether it converged
+    finish: Callable[[], tuple[Callable[[np.ndarray], np.ndarray], bool]]  # refits: (what it predicts, did it converge)
 
 
 def fit_probe(
@@ -200,7 +209,7 @@ def fit_probe(
         classes, goal, constant = values, inverse, np.bincount(inverse) / len(y)
         held = _stratified(inverse, rng)
     if not held.any():
-        raise InputError(f"{names[1]}: {len(y)} values of {len(values)} classes are too few to tune a probe on; give more")
+        raise InputError(f"{names[1]}: {len(y)} values of {len(values)} classes are too few to tune a probe")
 
     mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
     columns = std > 8 * np.finfo(x.dtype).eps * np.abs(x).max(0)  # what varies by rounding only tells nothing
@@ -258,9 +267,7 @@ def _linear(part: _Part) -> _Candidate:
         qualities[c] = _quality(model.predict_proba(x_held), y_held)
     c = max(qualities, key=qualities.__getitem__)
     final = LogisticRegression(max_iter=2_000, C=c)
-    return _Candidate(
-        qualities[c], {"C": c}, lambda: (final.predict_proba, _converges(final, part.x, part.y))
-    )
+    return _Candidate(qualities[c], {"C": c}, lambda: (final.predict_proba, _converges(final, part.x, part.y)))
 
 
 def _converges(model: LogisticRegression, x: np.ndarray, y: np.ndarray) -> bool:
@@ -284,7 +291,9 @@ def _knn(part: _Part) -> _Candidate:
 
 def _neighbours(x, y, x_new, counts: list[int], part: _Part):
     """Yields (k, outputs) for each of the growing `counts` of neighbours, from one search."""
-    near = y[NearestNeighbors(n_neighbors=counts[-1], algorithm="brute").fit(x).kneighbors(x_new, return_distance=False)]
+    near = y[
+        NearestNeighbors(n_neighbors=counts[-1], algorithm="brute").fit(x).kneighbors(x_new, return_distance=False)
+    ]
     if part.classes is None:
         yield from ((k, np.median(near[:, :k], axis=1)) for k in counts)
         return
@@ -306,7 +315,9 @@ def _mlp(part: _Part) -> _Candidate:
         out = _network(torch.from_numpy(x_new).float(), weights).double()
         return (out.softmax(1) if part.classes else out[:, 0] * scale + shift).numpy()
 
-    return _Candidate(_quality(outputs(part.x[part.held]), part.y[part.held]), {"epochs": epochs}, lambda: (outputs, stopped))
+    return _Candidate(
+        _quality(outputs(part.x[part.held]), part.y[part.held]), {"epochs": epochs}, lambda: (outputs, stopped)
+    )
 
 
 def _train_mlp(part: _Part):
@@ -321,7 +332,7 @@ def _train_mlp(part: _Part):
     widths = (x.shape[1], HIDDEN, part.classes or 1)
     weights = [
         ((2 * torch.rand(shape, generator=noise) - 1) * fan_in**-0.5).requires_grad_()
-        for fan_in, fan_out in zip(widths, widths[1:])
+        for fan_in, fan_out in pairwise(widths)
         for shape in ((fan_out, fan_in), (fan_out,))
     ]
     size = min(max(len(x) // 16, 32), 512)
@@ -349,7 +360,9 @@ def _constant(part: _Part) -> _Candidate:
     def outputs(x_new: np.ndarray) -> np.ndarray:
         return np.broadcast_to(part.constant, (len(x_new), *np.shape(part.constant)))
 
-    return _Candidate(_quality(outputs(part.x[part.held]), part.y[part.held]), {"constant": True}, lambda: (outputs, True))
+    return _Candidate(
+        _quality(outputs(part.x[part.held]), part.y[part.held]), {"constant": True}, lambda: (outputs, True)
+    )
 
 
 KINDS: dict[str, Callable[[_Part], _Candidate]] = {"linear": _linear, "mlp": _mlp, "knn": _knn}
@@ -374,8 +387,3 @@ def _stratified(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     held = np.zeros(len(y), bool)
     held[order] = rank < np.repeat(np.round(VALIDATION * counts), counts)
     return held
-
-
-def _listed(values: np.ndarray, limit: int = 5) -> str:
-    text = ", ".join(map(str, values[:limit]))
-    return f"{'class' if len(values) == 1 else 'classes'} {text}{', ...' if len(values) > limit else ''}"

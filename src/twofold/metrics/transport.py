@@ -9,13 +9,13 @@ from twofold.metrics.common import code_matrix, sample
 
 
 def wasserstein2(a, b, seed: int = 0, points: int = 2_000) -> float:
-    """The *squared* 2-Wasserstein distance between the empirical distributions of two sets of codes [Contrast21, Eq. 9].
+    """The *squared* 2-Wasserstein distance between the empirical distributions of two sets [Contrast21, Eq. 9].
 
         min over T >= 0 of sum_ij T_ij |a_i - b_j|^2, with rows of T summing to 1/N and columns to 1/M
 
     `a` is `[N, D]`, `b` is `[M, D]`; the plan is exact (network simplex). Of a set larger than `points`, a sample drawn
-    by `seed` stands in, with the same indices for sets of equal size. Between two samples of *one* distribution the value
-    is above zero, more so in many dimensions: compare with the value between two halves of a set.
+    by `seed` stands in, with the same indices for sets of equal size. Between two samples of *one* distribution the
+    value is above zero, more so in many dimensions: compare with the value between two halves of a set.
 
     Raises `InputError` for empty sets, NaN, or unequal widths.
     """
