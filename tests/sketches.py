@@ -13,10 +13,22 @@ import torch.nn.functional as F
 from torch import nn
 
 from twofold import networks
-from twofold.distributions import Gaussian, Likelihood, Point
+from twofold.distributions import Gaussian, Likelihood
 from twofold.method import Code, Method
 from twofold.methods import CLASSES
 from twofold.supervision import Groups, Labels, Triplets
+
+
+class Critic(nn.Module):
+    """Features of an observation `[N, width]`, and a linear layer for who makes a logit of them."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.trunk, self.width = networks.ARCHITECTURES["zheng19-toy"].trunk(shape)
+        self.linear = nn.Linear(self.width, 1)
+
+    def forward(self, x):
+        return self.trunk(x)
 
 
 class LabelRelevant(Method):
@@ -33,21 +45,19 @@ class LabelRelevant(Method):
         "theta_d": "disc embed",
     }
 
-    def __init__(self, enc_s, enc_u, decoder, disc, *, n_gm: int = 2, lkd: float = 0.1, kl: float = 0.5, rec: float = 2.0):
-        super().__init__(enc_u, decoder)
-        del self.enc
-        self.enc_s, self.enc_u, self.disc = enc_s, enc_u, disc
+    def __init__(
+        self, enc_s, enc_u, decoder, disc, *, n_gm: int = 2, lkd: float = 0.1, kl: float = 0.5, rec: float = 2.0
+    ):
+        super(Method, self).__init__()
+        self.enc_s, self.enc_u, self.dec, self.disc = enc_s, enc_u, decoder, disc
         self.n_gm, self.weights = n_gm, (lkd, kl, rec)
         self.draws = n_gm + 1
 
     @classmethod
     def networks(cls, shape, s, z, classes, arch):
-        encoder_s, decoder = networks.build("zheng19-toy", shape, s, z, point=True)
-        encoder_u = networks.build("zheng19-toy", shape, s, z)[0]
-        trunk, width = networks.ARCHITECTURES["zheng19-toy"].trunk(shape)
-        disc = nn.Module()
-        disc.trunk, disc.linear, disc.width = trunk, nn.Linear(width, 1), width
-        return First(encoder_s), Second(encoder_u), decoder, disc
+        enc_s = networks.build("zheng19-toy", shape, s, 0, point=True, separate=False)[0]
+        enc_u = networks.build("zheng19-toy", shape, 0, z, separate=False)[0]
+        return enc_s, enc_u, networks.build("zheng19-toy", shape, s, z)[1], Critic(shape)
 
     def bind(self, supervision):
         super().bind(supervision)
@@ -57,17 +67,17 @@ class LabelRelevant(Method):
             self.classifier, self.embed = nn.Linear(z, C), nn.Embedding(C, self.disc.width)
 
     def _posterior(self, x, y=None):
-        return self.enc_s(x), self.enc_u(x)
+        return self.enc_s(x)[0], self.enc_u(x)[1]
 
     def D(self, x, y):
         """The logit of the projection discriminator."""
-        features = self.disc.trunk(x)
+        features = self.disc(x)
         return self.disc.linear(features).squeeze(1) + (self.embed(y) * features).sum(1)
 
     def losses(self, *draws):
         lkd, kl, rec = self.weights
         for draw in draws[:-1]:  # [2-3]
-            z_s = self.enc_s(draw.x).mean  # [4]
+            z_s = self.enc_s(draw.x)[0].mean  # [4]
             each = Gaussian(self.mu, self.log_var).log_prob(z_s[:, None])  # [B, C]
             gm = {  # [5], Eqs. 7-9
                 "cls": F.cross_entropy(each, draw.y),
@@ -75,10 +85,10 @@ class LabelRelevant(Method):
             }
             yield {"psi": gm, "mixture": gm}  # [6-8]
         x, y = draws[-1].x, draws[-1].y  # [10]
-        q_u = self.enc_u(x)  # [11]
+        q_u = self.enc_u(x)[1]  # [11]
         z_u = q_u.sample()  # [13-14]
         log_q = self.classifier(z_u).log_softmax(1)
-        z_s = self.enc_s(x).mean  # [17]
+        z_s = self.enc_s(x)[0].mean  # [17]
         of_y = Gaussian(self.mu[y], self.log_var[y])
         x_f = self.dec(z_s, z_u)  # [19]
         L_rec = 0.5 * (x - x_f).square().flatten(1).sum(1).mean()  # [20]
@@ -98,28 +108,6 @@ class LabelRelevant(Method):
         return Code(s, torch.randn(n, self.sizes[1]))
 
 
-class First(nn.Module):
-    """The s of an encoder, alone."""
-
-    def __init__(self, encoder):
-        super().__init__()
-        self.trunk, self.head = encoder.trunk_s, encoder.head_s
-
-    def forward(self, x):
-        return Point(self.head(self.trunk(x)))
-
-
-class Second(nn.Module):
-    """The z of an encoder, alone."""
-
-    def __init__(self, encoder):
-        super().__init__()
-        self.trunk, self.head = encoder.trunk, encoder.head
-
-    def forward(self, x):
-        return Gaussian(*self.head(self.trunk(x)).chunk(2, dim=-1))
-
-
 class Swapping(Method):
     """Mathieu16, Algorithm 1 with Eq. 5's KL: the model on a triplet, then the adversary on a fresh pair."""
 
@@ -129,16 +117,13 @@ class Swapping(Method):
     players = {"model": "enc dec", "adversary": "disc embed"}
     needs = "examples"
 
-    def __init__(self, encoder, decoder, disc, *, gan: float = 0.5, kl: float = 0.1):
+    def __init__(self, encoder, decoder, disc, *, gan=0.5, kl=0.1):
         super().__init__(encoder, decoder)
         self.disc, self.weights = disc, (gan, kl)
 
     @classmethod
     def networks(cls, shape, s, z, classes, arch):
-        trunk, width = networks.ARCHITECTURES["zheng19-toy"].trunk(shape)
-        disc = nn.Module()
-        disc.trunk, disc.linear, disc.width = trunk, nn.Linear(width, 1), width
-        return *networks.build("zheng19-toy", shape, s, z, point=True, separate=False), disc
+        return *networks.build("zheng19-toy", shape, s, z, point=True, separate=False), Critic(shape)
 
     def bind(self, supervision):
         super().bind(supervision)
@@ -147,7 +132,7 @@ class Swapping(Method):
 
     def adv(self, x, identity):
         """The logit of Adv(x, id): the embedding is added to the features."""
-        return self.disc.linear((self.disc.trunk(x) + self.embed(identity)).relu()).squeeze(1)
+        return self.disc.linear((self.disc(x) + self.embed(identity)).relu()).squeeze(1)
 
     def losses(self, draw, fresh):
         gan, kl = self.weights
@@ -178,16 +163,19 @@ class Swapping(Method):
 
 
 class Unamortised(Method):
-    """Bouchacourt18's SVI baseline (supplement 2.1): no encoder; free parameters for each sample's S, each group's C."""
+    """Bouchacourt18's SVI baseline (supplement 2.1): no encoder; parameters for each sample's S and each group's C."""
 
     name = "sketch-svi"
     supervision = Groups
     players = {"model": "dec", "posterior": "C_mean C_log_var S_mean S_log_var"}
 
-    def __init__(self, decoder, *, s: int = 3, z: int = 3, scale: float = 0.5):
-        super().__init__(nn.Identity(), decoder)
-        del self.enc
-        self._sizes, self.nll = (s, z), Likelihood("gaussian", scale)
+    def __init__(self, decoder, *, scale: float = 0.5):
+        super(Method, self).__init__()
+        self.dec, self.nll = decoder, Likelihood("gaussian", scale)
+
+    @property
+    def sizes(self):
+        return self.config["s"], self.config["z"]
 
     @classmethod
     def networks(cls, shape, s, z, classes, arch):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor
 
@@ -23,7 +25,7 @@ from twofold.metrics.probe import KINDS
 from twofold.progress import Progress
 from twofold.supervision import Labels, Reference
 
-MANY = 50  # classes; beyond, no linear probe (hours) and no clusters
+MANY = 50  # classes; beyond, no linear probe (slow) and no clusters
 KS = (1, 5, 10)  # neighbours retrieved
 Verdict = Literal["clean", "leaks", "failed", "weak", "no s", "given", "unknown"]
 
@@ -138,19 +140,19 @@ class Evaluation:
     def headline(self) -> str:
         """What s and z tell of the factor that s is about, in one or two sentences."""
         if self.about not in self.factors:
-            why = self.skipped.get(f"factor {self.about}") or "no factor says what s is about"
+            why = self.skipped.get(f"factor {self.about}", "no factor says what s is about")
             return f"What s and z tell was not measured: {self.skipped.get('codes', why)}."
         s, z = (self.factors[self.about].leakage[half] for half in "sz")
-        name, unit = self.about, "accuracy" if s.metric == "accuracy" else "a mean error of"
-        chance = f"{'chance' if s.metric == 'accuracy' else 'the best constant'} {_number(s.chance)}"
-        told_s = f"s tells the {name} with {unit} {_interval(s)}, {chance}"
-        told_z = f"{_number(z.score)} [{_number(z.low)}, {_number(z.high)}]"
+        accuracy, told_z = s.metric == "accuracy", interval(z)
+        by = "with accuracy" if accuracy else "with a mean error of"
+        chance = f"{'chance' if accuracy else 'the best constant'} {number(s.chance, s)}"
+        told_s = f"s tells the {self.about} {by} {interval(s)}, {chance}"
         match self.verdict:
             case "no s":
-                return f"This method has no s. z, its whole code, tells the {name} with {unit} {told_z}, {chance}."
+                return f"This method has no s. z, its whole code, tells the {self.about} {by} {told_z}, {chance}."
             case "given":
-                end = "z still tells it" if z.beats_chance else "z is not told from chance"
-                return f"s is the {name} itself, given to the encoder; {end}: {unit} {told_z}, {chance}."
+                end = "z still tells it" if z.beats_chance else "from z no probe tells it better than chance"
+                return f"s is the {self.about} itself, given to the encoder; {end}: {told_z}, {chance}."
             case "clean":
                 return (
                     f"{told_s}; from z no probe tells it better than chance: {told_z}. "
@@ -160,39 +162,62 @@ class Evaluation:
                 return f"{told_s}; z {_extent(s, z)} tells it: {told_z}."
             case "weak":
                 return (
-                    f"Neither half tells the {name}: s with {unit} {_interval(s)}, z with {told_z}, beside {chance}. "
+                    f"Neither half tells the {self.about} better than {chance}: s {by} {interval(s)}, z {told_z}. "
                     "s has not learned what it should hold."
                 )
             case _ if s.beats_chance:
                 return f"{told_s}, but z tells it as well: {told_z}. This is not a split."
-        return f"z, not s, tells the {name}: z with {unit} {told_z}, s with {_interval(s)}, {chance}. The split failed."
+        return f"z tells the {self.about} {by} {told_z}, {chance}; s does not: {interval(s)}. The split failed."
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain Python values, ready for `json.dumps`."""
         return asdict(self) | {"verdict": self.verdict, "headline": self.headline}
 
     def table(self) -> Table:
-        """For `rich.print`: a row a factor, each half beside the best constant, with 95 % intervals."""
-        table = Table(title=f"What s and z tell ({self.method} on {self.data})", caption=self._caption())
-        table.add_column("factor")
-        for column in ("chance", "from s", "from z", "bits s", "bits z", "clusters s", "clusters z"):
-            table.add_column(column, justify="right")
+        """For `rich.print`, 80 columns wide: two rows a factor, each half beside the best constant, 95 % intervals."""
+        table = Table(
+            title=f"What s and z tell: {self.method} on {self.data}, {self.n_test:,} test observations",
+            caption=self._caption(),
+            title_justify="left",
+            caption_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+        )
+        table.add_column("factor", overflow="fold", min_width=12)
+        table.add_column("")
+        for column in ("score [95 %]", "chance", "bits", "clusters", "nearest 5"):
+            table.add_column(column, justify="right", no_wrap=True)
         for name, factor in self.factors.items():
-            s, z = (factor.leakage[half] for half in "sz")
-            bits = ("" if p.information is None else f"{p.information:.2f}" for p in (s, z))
-            found = [factor.clustering.get(half) for half in "sz"]
-            clusters = ("" if c is None else f"{c.accuracy:.2f} ±{c.accuracy_spread:.2f}" for c in found)
-            label = f"{name} *" if name == self.about else name
-            label += "" if s.metric == "accuracy" else " (error)"
-            table.add_row(label, _number(s.chance), _interval(s), _interval(z), *bits, *clusters)
+            for half, p in factor.leakage.items():
+                c, r, accuracy = factor.clustering.get(half), factor.retrieval.get(half), p.metric == "accuracy"
+                table.add_row(
+                    name + " *" * (name == self.about) if half == "s" else "" if accuracy else "(mean error)",
+                    half,
+                    interval(p),
+                    number(p.chance, p),
+                    "" if p.information is None else f"{p.information:.2f}",
+                    "" if c is None else f"{c.accuracy:.2f} ±{c.accuracy_spread:.2f}",
+                    "" if r is None else f"{r.precision[5]:.2f}",
+                    end_section=half == "z",
+                )
         return table
 
     def _caption(self) -> str:
-        about = f"* what s is about; {self.n_test:,} test observations" if self.about in self.factors else ""
-        rows = [f"{_WHICH[which]}: {error}" for which, error in self.reconstruction.items()]
+        rows = [f"* what s is about. {self.headline}"] if self.about in self.factors else [self.headline]
+        rows += [f"{_WHICH[which]}: {error}" for which, error in self.reconstruction.items()]
         rows += [f"swapped images: {self.swap}"] if self.swap else []
         rows += [str(self.background)] if self.background else []
-        return "\n".join(filter(None, [about, *rows]))
+        return "\n".join(rows)
+
+
+def number(value: float, probe: Probe) -> str:
+    """A score of `probe`, rounded for people: accuracies to two decimals, errors to two digits that count."""
+    return f"{value:.2f}" if probe.metric == "accuracy" else f"{value:.2g}" if abs(value) < 10 else f"{value:.4g}"
+
+
+def interval(probe: Probe) -> str:
+    """`"0.97 [0.94, 0.98]"`: the score and its 95 % interval."""
+    return "{} [{}, {}]".format(*(number(value, probe) for value in (probe.score, probe.low, probe.high)))
 
 
 _WHICH = {
@@ -231,8 +256,9 @@ def evaluate(
     factor: what s is about (default: the data's default factor). factors: those to probe (default: all).
     background: "FACTOR=VALUE", as in `Dataset.reference`; for methods that learn from a reference set.
     clustering: whether to look for clusters, by t-SNE for `factor`, in the code itself for the others.
-    probes: kinds to choose the strongest from. `train_points`, `test_points`: at most so many observations are encoded,
-    drawn by `seed`; `images`: so many are reconstructed; `cluster_points`, `cluster_seeds`: size and repetitions of t-SNE.
+    probes: kinds to choose the strongest from.
+    train_points, test_points, images: at most so many observations are encoded, and reconstructed; drawn by `seed`.
+    cluster_points, cluster_seeds: at most so many are clustered, so many times.
     progress: whether to show it.
 
     Where the test part holds classes that training never saw (other identities), one half of it trains that factor's
@@ -257,55 +283,67 @@ def evaluate(
         backs = back_train, back_test
     fit = train[sample(len(train), train_points, seed)]
     held = test[sample(len(test), test_points, seed)]
-    about = dict(method=type(method).__name__, data=train.name, about=factor, n_train=len(fit), n_test=len(held))
+    made = partial(
+        Evaluation,
+        method=type(method).__name__,
+        data=train.name,
+        about=factor,
+        n_train=len(fit),
+        n_test=len(held),
+        seed=seed,
+    )
     try:
         encode, given = _encoder(method, fit, factor)
-        code = {"train": encode(fit), "test": encode(held)}
+        code, code_test = encode(fit), encode(held)
     except UnsupportedError as error:
-        sizes = (0, 0)
-        return Evaluation(
-            **about, sizes=sizes, given=False, factors={}, reconstruction={}, swap=None, background=None,
-            skipped={"codes": str(error)}, seed=seed,
-        )  # fmt: skip
+        none = {"factors": {}, "reconstruction": {}, "swap": None, "background": None}
+        return made(sizes=(0, 0), given=False, skipped={"codes": str(error)}, **none)
     chosen = [name for name in train.factors if factors is None or name in factors]
-    if factor in chosen:  # first
-        chosen = [factor, *(name for name in chosen if name != factor)]
+    chosen.sort(key=lambda name: name != factor)  # the one first
     skipped: dict[str, str] = {}
     found: dict[str, Factor] = {}
     with Progress("evaluate", len(chosen) + 3, progress) as bar:
         for i, name in enumerate(chosen):
             try:
-                task = _task(name, fit.factors[name], held.factors.get(name), code["train"], code["test"], seed)
+                task = _task(fit.factors[name], held.factors.get(name), code, code_test, seed)
             except _Skip as reason:
                 skipped[f"factor {name}"] = str(reason)
             else:
-                map_too = name == factor
                 points = cluster_points if clustering else 0
-                found[name] = _measure(task, probes, points, cluster_seeds, map_too, seed)
+                found[name] = _measure(task, probes, points, cluster_seeds, name == factor, seed)
             bar.update(i + 1)
+
         some = held[sample(len(held), images, seed + 1)]
         y = some.factors[factor] if given and factor else None
-        constant = unit(torch.as_tensor(np.asarray(fit[sample(len(fit), 2_000, seed)].x[:]))).mean(0)
-        errors = _reconstruction(method, some, y, constant)
+        reconstruction = _reconstruction(method, some, y, _pixels(fit[sample(len(fit), 2_000, seed)]).mean(0))
         bar.update(len(chosen) + 1)
-        swap = None
-        if len(some) > 1 and min(method.sizes) > 0:
-            kind = found[factor].leakage["s"].kind if factor in found and not found[factor].note else None
-            labels = (fit.factors[factor], some.factors[factor]) if kind and factor else None
-            swap = _swap(method, some, y, code["train"].s, labels, kind, seed)
+
+        swap = contrast = None
+        if len(some) < 2:
+            skipped["swap"] = "the test part holds one observation only"
+        elif min(method.sizes) == 0:
+            skipped["swap"] = f"{type(method).__name__} has no {'s' if method.sizes[0] == 0 else 'z'}"
         else:
-            skipped["swap"] = "the method has one half only" if len(some) > 1 else "one observation only"
+            known = None
+            if factor in found and not (given or found[factor].note or fit.factors[factor].is_floating_point()):
+                known = (code.s, fit.factors[factor], some.factors[factor], found[factor].leakage["s"].kind)
+            swap = _swap(method, some, y, known, seed)
         bar.update(len(chosen) + 2)
-        contrast = None
+
         if backs is not None:
             contrast = _background(method, fit, held, *backs, probes, train_points, test_points, seed)
         elif method.supervision is Reference:
             skipped["background"] = f"{train.name} has no background set; name one by background='FACTOR=VALUE'"
         bar.update(len(chosen) + 3)
-    return Evaluation(
-        **about, sizes=method.sizes, given=given, factors=found, reconstruction=errors, swap=swap,
-        background=contrast, skipped=skipped, seed=seed,
-    )  # fmt: skip
+    return made(
+        sizes=method.sizes,
+        given=given,
+        factors=found,
+        reconstruction=reconstruction,
+        swap=swap,
+        background=contrast,
+        skipped=skipped,
+    )
 
 
 class _Skip(Exception):
@@ -337,7 +375,7 @@ def _encoder(method: Method, train: Dataset, factor: str | None) -> tuple[Callab
     return lambda part: method.encode(part.x, part.factors[factor]), True
 
 
-def _task(name: str, y_train: Tensor, y_test: Tensor | None, code: Code, code_test: Code, seed: int) -> _Task:
+def _task(y_train: Tensor, y_test: Tensor | None, code: Code, code_test: Code, seed: int) -> _Task:
     if y_test is None:
         raise _Skip("the test part lacks it")
     if y_train.is_floating_point():
@@ -400,14 +438,18 @@ def _measure(task: _Task, probes: Sequence[str], points: int, seeds: int, map_to
     return Factor(leakage, clusters, retrieval, "; ".join(notes))
 
 
+def _pixels(part: Dataset) -> Tensor:
+    return unit(torch.as_tensor(np.asarray(part.x[:])))
+
+
 def _reconstruction(method: Method, part: Dataset, y: Tensor | None, constant: Tensor) -> dict[str, PixelError]:
-    x = unit(torch.as_tensor(np.asarray(part.x[:])))
-    which = [w for w in ("both", "s", "z") if w == "both" or min(method.sizes) > 0]
-    outputs = {w: operations.reconstruct(method, part.x, w, y) for w in which}
-    return {w: _pixels(out - x) for w, out in (outputs | {"mean": constant}).items()}
+    x = _pixels(part)
+    which: tuple[Literal["both", "s", "z"], ...] = ("both", "s", "z") if min(method.sizes) > 0 else ("both",)
+    outputs = {w: operations.reconstruct(method, part.x, w, y) for w in which} | {"mean": constant}
+    return {w: _error(out - x) for w, out in outputs.items()}
 
 
-def _pixels(difference: Tensor) -> PixelError:
+def _error(difference: Tensor) -> PixelError:
     values: list[float] = []
     for error in (difference.square(), difference.abs()):
         each = error.flatten(1).mean(1).double()
@@ -416,22 +458,18 @@ def _pixels(difference: Tensor) -> PixelError:
     return PixelError(*values, n=len(difference))
 
 
-def _swap(
-    method: Method, part: Dataset, y: Tensor | None, s_train: Tensor, labels: tuple[Tensor, Tensor] | None,
-    kind: str | None, seed: int,
-) -> Swap:  # fmt: skip
-    """s of each observation with the z of the next, in random order."""
-    order = torch.from_numpy(generator(seed, 22).permutation(len(part)))
+def _swap(method: Method, part: Dataset, y: Tensor | None, known: tuple | None, seed: int) -> Swap:
+    """s of each with the z of another. `known`: s and classes to train a probe on, `part`'s classes, kind of probe."""
+    order = generator(seed, 22).permutation(len(part))
+    other = torch.from_numpy(np.roll(order, 1)[np.argsort(order)])  # one cycle: none keeps its own
     code = method.encode(part.x, y)
-    given = Code(code.s, code.z[order[(order.argsort() + 1) % len(order)]])
-    again = method.encode(method.decode(given), y)
+    made = Code(code.s, code.z[other])
+    again = method.encode(method.decode(made), y)
     label = None
-    if labels is not None and kind is not None and not labels[0].is_floating_point():
-        known, known_test = labels[0] >= 0, labels[1] >= 0
-        label = metrics.probe(
-            s_train[known], labels[0][known], again.s[known_test], labels[1][known_test], kind, seed
-        )
-    return Swap(_found(given.s, again.s), _found(given.z, again.z), label, len(part))
+    if known is not None:
+        s, classes, wanted, kind = known
+        label = metrics.probe(s[classes >= 0], classes[classes >= 0], again.s[wanted >= 0], wanted[wanted >= 0], kind)
+    return Swap(None if y is not None else _found(made.s, again.s), _found(made.z, again.z), label, len(part))
 
 
 def _found(given: Tensor, again: Tensor) -> float | None:
@@ -440,9 +478,16 @@ def _found(given: Tensor, again: Tensor) -> float | None:
 
 
 def _background(
-    method: Method, train: Dataset, test: Dataset, back_train: Dataset, back_test: Dataset, probes: Sequence[str],
-    train_points: int, test_points: int, seed: int,
-) -> Background:  # fmt: skip
+    method: Method,
+    train: Dataset,
+    test: Dataset,
+    back_train: Dataset,
+    back_test: Dataset,
+    probes: Sequence[str],
+    train_points: int,
+    test_points: int,
+    seed: int,
+) -> Background:
     def even(target: Dataset, back: Dataset, limit: int) -> tuple[Code, Tensor]:
         n = min(len(target), len(back), limit)
         parts = [part[sample(len(part), n, seed)] for part in (target, back)]
@@ -469,14 +514,6 @@ def _background(
         told_apart=told,
         points=points,
     )
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}" if 0.095 <= abs(value) < 100 or value == 0 else f"{value:.3g}"
-
-
-def _interval(probe: Probe) -> str:
-    return f"{_number(probe.score)} [{_number(probe.low)}, {_number(probe.high)}]"
 
 
 def _extent(s: Probe, z: Probe) -> str:

@@ -210,7 +210,9 @@ class Labels(Supervision):
         if classes is None and self.classes > max(1000, self.n):
             raise InputError(f"y: label {self.classes - 1} for {self.n} observations; expected classes numbered from 0")
         if self.classes <= int(known.max()):
-            raise InputError(f"y: label {int(known.max())} is out of range; classes={classes} allows 0..{classes - 1}")
+            raise InputError(
+                f"y: label {int(known.max())} is out of range; classes={classes} allows 0..{self.classes - 1}"
+            )
         labelled, rest = (np.flatnonzero(self.y.numpy() >= 0), np.flatnonzero(self.y.numpy() < 0))
         self._labelled = _Stream(len(labelled), _Shuffle(labelled, 2))
         self._rest = _Stream(len(rest), _Shuffle(rest, 3)) if len(rest) else None

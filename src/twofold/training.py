@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import errno
-import json
 import logging
 import math
 import os
-import platform
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
@@ -21,11 +17,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from twofold import __version__
 from twofold.arrays import mix
 from twofold.errors import DivergedError, InputError, TwofoldError, choose
 from twofold.method import Method, read_tensors, write_tensors
 from twofold.progress import Progress
+from twofold.runs import RunFolder, record
 from twofold.supervision import Supervision
 
 PRECISIONS = {"auto": "32-true", "32": "32-true", "fp32": "32-true", "bf16": "bf16-mixed"}
@@ -128,7 +124,7 @@ def fit(
         about=dict(about or {}),
     )
     choose("precision", plan.precision, ["32-true", "bf16-mixed"])
-    _claim(plan)
+    RunFolder(plan.out).claim(resume)
     method.bind(supervision)
     elsewhere = "LOCAL_RANK" in os.environ  # a launcher such as torchrun has made the processes already
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -191,49 +187,6 @@ def _optimisers(method: Method, given: Mapping[str, Any] | None) -> dict[str, di
     return out
 
 
-def _claim(plan: Plan) -> None:
-    """Refuse an output folder in use, before anything is written."""
-    if plan.out is None:
-        if plan.resume:
-            raise InputError("resume: needs out, the folder of the run to go on with")
-        return
-    out = Path(plan.out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"out: {out} is a file; expected a folder for the run")
-    used = out.is_dir() and any(out.iterdir())
-    if used and not plan.resume:
-        raise InputError(f"out: {out} exists and is not empty; choose another, or go on with it by resume")
-    if used and not (out / "config.json").is_file():
-        raise InputError(f"out: {out} holds no run to resume; choose another folder")
-
-
-def record() -> dict[str, Any]:
-    """Where a number comes from: versions, commit, machine. JSON-able."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    def installed(name: str) -> str | None:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return None
-
-    try:
-        here = Path(__file__).parent
-        git = ["git", "-C", str(here), "rev-parse", "HEAD"]
-        commit = subprocess.run(git, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        commit = None
-    names = ("torch", "numpy", "lightning-fabric", "scikit-learn", "POT", "openTSNE")
-    return {
-        "versions": {"twofold": __version__, "python": platform.python_version()} | {n: installed(n) for n in names},
-        "commit": commit,
-        "machine": platform.machine(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
 class _Loop:
     """One process's share of a training."""
 
@@ -243,7 +196,7 @@ class _Loop:
         self.method = method.to(fabric.device).train()
         self.parameters = _players(method)
         self.optimisers = {p: self._optimiser(p, ps) for p, ps in self.parameters.items()}
-        self.out = None if plan.out is None else Path(plan.out)
+        self.folder = RunFolder(plan.out, fabric.is_global_zero)
         self.about = {
             "method": type(method).__name__,
             "config": method.config,
@@ -252,9 +205,7 @@ class _Loop:
             "plan": {k: v for k, v in asdict(plan).items() if k not in ("out", "resume", "progress", "about")},
         }
         self.every = max(1, min(100, plan.steps // 100))
-        self.rows: list[dict[str, float]] = []
         self.history: dict[str, list[Tensor]] = {}
-        self.good = 0  # the step of the last checkpoint
 
     def _optimiser(self, player: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         settings = dict(self.plan.optim[player])
@@ -283,16 +234,17 @@ class _Loop:
                     row = self._log(at, time.perf_counter() - start, norms)
                     bar.update(at, row)
                     due = time.perf_counter() - saved > plan.checkpoint_every
-                    if self.out and (at == plan.steps or (self._together(due))):
+                    if plan.out and (at == plan.steps or self._together(due)):
                         self._save(at)
                         saved = time.perf_counter()
         finally:
+            self.folder.close()
             torch.set_rng_state(before[0])
             if cuda:
                 torch.cuda.set_rng_state(before[1])
-        if self.out and self.fabric.is_global_zero:
-            self.method.save(self.out / "method.safetensors")
-        return self.rows, time.perf_counter() - start
+        if self.folder.path and self.folder.writes:
+            self.method.save(self.folder.path / "method.safetensors")
+        return self.folder.rows, time.perf_counter() - start
 
     def step(self, step: int, norms: bool = False) -> dict[str, Tensor]:
         """One step of all players; gradient norms if asked."""
@@ -359,23 +311,14 @@ class _Loop:
         row |= {name: float(v.mean()) for name, v in zip(names, each)}
         row |= {name: float(v) for name, v in norms.items()}
         self.history.clear()
-        self.rows.append(row)
-        if self.out and self.fabric.is_global_zero:
-            new = not (self.out / "metrics.csv").exists()
-            with open(self.out / "metrics.csv", "a", newline="") as file:
-                writer = csv.DictWriter(file, list(self.rows[0]), extrasaction="ignore")
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
-            if self.board is not None:
-                for name, value in row.items():
-                    self.board.add_scalar(name, value, at)
+        self.folder.log(row)
         return row
 
     def _diverged(self, step: int, what: str) -> None:
-        kept = f"last good checkpoint: {self.out / 'checkpoint.safetensors'} (step {self.good})" if self.out else None
+        folder = self.folder
+        good = f"last good checkpoint: {folder.checkpoint} (step {folder.good})" if folder.path else None
         raise DivergedError(
-            f"loss: {what} at step {step}; {kept or 'no checkpoint was kept (give out)'}; "
+            f"loss: {what} at step {step}; {good or 'no checkpoint was kept (give out)'}; "
             "try a smaller lr, or data scaled to a smaller range"
         )
 
@@ -386,48 +329,27 @@ class _Loop:
     def _save(self, at: int) -> None:
         if not all(p.isfinite().all() for p in self.method.parameters()):
             self._diverged(at, "weights that are NaN or infinite")
-        if self.fabric.is_global_zero:
-            tensors = dict(self.method.state_dict())
-            for player, optimiser in self.optimisers.items():
-                for i, state in optimiser.state_dict()["state"].items():
-                    tensors |= {f"optim/{player}/{i}/{k}": v for k, v in state.items() if isinstance(v, Tensor)}
-            write_tensors(self.out / "checkpoint.safetensors", tensors, self.about | {"step": at})  # pyright: ignore
-        self.good = at
+        tensors = dict(self.method.state_dict())
+        for player, optimiser in self.optimisers.items():
+            for i, state in optimiser.state_dict()["state"].items():
+                tensors |= {f"optim/{player}/{i}/{k}": v for k, v in state.items() if isinstance(v, Tensor)}
+        self.folder.save(at, tensors, self.about)
 
     def _begin(self) -> int:
         """Make the run's folder, or go on from its checkpoint. Returns the first step."""
-        if self.out is None:
+        if not self.plan.out:
             return 0
-        first = 0
-        checkpoint = self.out / "checkpoint.safetensors"
-        if self.plan.resume and checkpoint.is_file():
-            first = self._resume(*read_tensors(checkpoint))
-        elif self.fabric.is_global_zero:
-            self.out.mkdir(parents=True, exist_ok=True)
+        found = self.folder.resume(self.about) if self.plan.resume else None
+        if found:
+            self._load(found[0])
+        else:
             kind = {"supervision": type(self.supervision).__name__}
-            config = self.about | kind | {"about": self.plan.about, "record": record()}
-            (self.out / "config.json").write_text(json.dumps(config, indent=1))
-            (self.out / "metrics.csv").unlink(missing_ok=True)
-        if first == 0:
+            self.folder.begin(self.about | kind | {"about": self.plan.about, "record": record()})
             self._save(0)
-        self.good, self.board = first, None
-        if self.fabric.is_global_zero:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
+        self.folder.open_board()
+        return self.folder.good
 
-                self.board = SummaryWriter(self.out / "tensorboard", purge_step=first)
-            except ImportError:
-                pass
-        return first
-
-    def _resume(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> int:
-        free = ("steps", "device", "devices", "checkpoint_every")  # what may differ from the run so far
-        then, now = (_flat({k: d[k] for k in ("method", "config", "data", "plan")}) for d in (about, self.about))
-        for key in now.keys() | then.keys():
-            if key.split(".")[-1] not in free and then.get(key) != now.get(key):
-                raise InputError(f"resume: {key} was {then.get(key)} and is now {now.get(key)}; expected the same")
-        if about["step"] > self.plan.steps:
-            raise InputError(f"steps: {self.plan.steps}; the run has taken {about['step']} already")
+    def _load(self, tensors: dict[str, Tensor]) -> None:
         self.method.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("optim/")})
         for player, optimiser in self.optimisers.items():
             state: dict[int, dict[str, Tensor]] = {}
@@ -436,23 +358,6 @@ class _Loop:
                     _, _, i, name = key.split("/")
                     state.setdefault(int(i), {})[name] = value
             optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-        self._keep_rows(about["step"])
-        return about["step"]
-
-    def _keep_rows(self, step: int) -> None:
-        """Drop what was logged after the checkpoint; a line cut off by a kill goes with it."""
-        path = self.out / "metrics.csv"  # pyright: ignore
-        if path.exists():
-            with open(path, newline="") as file:
-                for row in csv.DictReader(file):
-                    if None in row.values() or not row["step"] or float(row["step"]) > step:
-                        break
-                    self.rows.append({k: int(v) if k == "step" else float(v) for k, v in row.items()})
-        if self.fabric.is_global_zero and self.rows:
-            with open(path, "w", newline="") as file:
-                writer = csv.DictWriter(file, list(self.rows[0]))
-                writer.writeheader()
-                writer.writerows(self.rows)
 
 
 def _players(method: Method) -> dict[str, list[nn.Parameter]]:
@@ -482,9 +387,3 @@ def _seed(seed: int, device: torch.device) -> None:
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {k: v for name, sub in tree.items() for k, v in _flat(sub, f"{prefix}.{name}".strip(".")).items()}

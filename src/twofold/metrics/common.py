@@ -54,12 +54,12 @@ def code_matrix(value, name: str, width: int | None = None) -> np.ndarray:
 
 
 def target(value, n: int, name: str) -> np.ndarray:
-    """A factor `[n]`: int64 classes, float32 values, or strings as they are."""
+    """A factor `[n]`: int64 classes, float64 values, or strings as they are."""
     array = to_numpy(value)
-    if array.dtype.kind not in "USO":
-        return arrays.factor(array, n, name).numpy()
-    arrays.factor(array, n, name)  # shape and length
-    return array.astype(str)
+    checked = arrays.factor(array, n, name).numpy()
+    if array.dtype.kind in "USO":
+        return array.astype(str)
+    return array.astype(np.float64) if checked.dtype.kind == "f" else checked
 
 
 def class_target(value, n: int, name: str) -> np.ndarray:

@@ -202,7 +202,7 @@ def fit_probe(
         raise InputError(f"{names[1]}: every value is {values[0]!s}; a probe needs at least two to tell apart")
     rng = np.random.default_rng(seed)
     if y.dtype.kind == "f":
-        classes, goal, constant = None, y.astype(np.float64), np.median(y)
+        classes, goal, constant = None, y, np.median(y)
         held = np.zeros(len(y), bool)
         held[rng.permutation(len(y))[: round(VALIDATION * len(y))]] = True
     else:
@@ -347,7 +347,7 @@ def _train_mlp(part: _Part):
             adam.step()
         with torch.no_grad():
             held = loss(_network(x_held, weights), y_held).item()
-        if held < best:
+        if held < best - 1e-4:  # or a loss that only creeps to zero would never stop
             best, kept, epochs = held, [w.detach().clone() for w in weights], epoch
     return kept, epochs, epochs > 0 and epoch - epochs >= PATIENCE
 

@@ -1,0 +1,165 @@
+"""What the commands do. Their signatures are the command line's; PyTorch is loaded inside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from twofold.cli import runs
+from twofold.cli.settings import DATA, RUN, TRAINING, Settings, count, flag
+from twofold.errors import InputError, TwofoldError
+
+RunFolder = Annotated[Path, Parameter(help="The folder of a training.")]
+DataDir = Annotated[Path | None, flag(DATA, "Where the data lie now, if they were moved since the training.")]
+Seed = Annotated[int, count(RUN, "Of the probes and the samples.")]
+DEMO_STEPS = 2000  # about 40 s on two cores
+
+
+def demo(
+    *,
+    steps: Annotated[int, count(RUN, "Updates of the weights.")] = DEMO_STEPS,
+    seed: Annotated[int, count(RUN, "Decides all that is random.")] = 0,
+    out: Annotated[Path | None, flag(RUN, "The run's folder; runs/demo-001 (the next free number) unless given.")] = None,
+) -> None:
+    """Split handwritten digits, measure the split and show it: about two minutes.
+
+    Trains ML-VAE on scikit-learn's digits, told only which images show the same digit; says what s and z tell about the
+    digit in held-out images; writes the pictures and the numbers into one HTML file. Downloads nothing.
+    """
+    told = Settings(method="ml-vae", data="digits", steps=steps, seed=seed)
+    run = _train(told, out, "demo")
+    _evaluate(run, seed, None, True)
+    print(f"report: {_report(run, seed, None)}")
+
+
+def train(
+    method: Annotated[str, Parameter(help="One of those that `twofold list` shows.")],
+    data: Annotated[str, Parameter(help="A built-in set, a folder of images, or a .csv, .tsv, .npz or .npy file.")],
+    /,
+    *,
+    told: Settings | None = None,
+    device: Annotated[str, flag(TRAINING, "auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    devices: Annotated[int, count(TRAINING, "Processes that share each batch.")] = 1,
+    out: Annotated[Path | None, flag(RUN, "The run's folder; runs/METHOD-DATA-001 (the next free number) unless given.")] = None,
+    resume: Annotated[
+        bool, flag(RUN, "Go on with the run in --out: its METHOD, DATA and options hold, more --steps extend it.")
+    ] = False,
+    config: Annotated[Path | None, flag(RUN, "A .toml or .json file of options by these names; flags win.")] = None,
+    **own: Any,
+) -> None:
+    """Train a method on data. `twofold train METHOD --help` shows the method's own options, too.
+
+    Makes the supervision that the method needs from the data, keeps a part of the data apart (the authors' test part,
+    or 20 %), trains, and leaves weights, losses and the whole configuration in a run folder. Killed at any moment, a
+    training goes on by `twofold train --resume --out RUN` and comes to the same weights.
+    """
+    if resume and out is None:
+        raise InputError("resume: needs --out, the folder of the run to go on with")
+    told = replace(told or Settings(), method=method, data=data, own=own)
+    run = _train(told, out, f"{method}-{Path(data).stem}", resume, device, devices)
+    print(f"next: twofold evaluate {shlex.quote(str(run))}   (what s and z tell of held-out data)")
+    print(f"      twofold report {shlex.quote(str(run))}   (with pictures, as one HTML file)")
+
+
+def evaluate(
+    run: RunFolder,
+    /,
+    *,
+    as_json: Annotated[bool, Parameter(name="--json", group=RUN, help="Print JSON.", negative="")] = False,
+    seed: Seed = 0,
+    data_dir: DataDir = None,
+) -> None:
+    """Measure what s and z tell of each factor, on held-out data, beside chance.
+
+    Prints a table and writes RUN/evaluation.json.
+    """
+    found = _evaluate(run, seed, data_dir, not as_json)
+    if as_json:
+        print(json.dumps(found, indent=1))
+
+
+def report(run: RunFolder, /, *, seed: Seed = 0, data_dir: DataDir = None) -> None:
+    """Write RUN/report.html: what was measured, the losses and the pictures, in one file.
+
+    Measures first, where RUN/evaluation.json is missing or older than the weights.
+    """
+    print(_report(run, seed, data_dir))
+
+
+def catalogue() -> None:
+    """Show the methods with the supervision that each needs, the data sets, the networks."""
+    from twofold.cli.listing import show
+
+    show()
+
+
+def _train(
+    told: Settings, out: Path | None, label: str, resume: bool = False, device: str = "auto", devices: int = 1
+) -> Path:
+    from twofold import methods
+
+    cls = methods.get(told.method)
+    told = replace(told, method=cls.name, data=runs.place(told.data), data_dir=told.data_dir and told.data_dir.resolve())
+    fitted, _ = runs.parts(told)
+    supervision = runs.supervision(cls, fitted, told)
+    method = cls.build(fitted.shape, told.s, told.z, None, told.arch, seed=told.seed, **told.own)
+    from twofold.training import fit
+
+    with runs.fresh(out, label) as folder:
+        try:
+            run = fit(
+                method,
+                supervision,
+                steps=told.steps,
+                epochs=told.epochs,
+                batch_size=told.batch_size,
+                seed=told.seed,
+                device=device,
+                devices=devices,
+                precision=told.precision,
+                out=folder,
+                resume=resume,
+                optim=None if told.lr is None else {"lr": told.lr},
+                about={"settings": told.record()},
+            )
+        except KeyboardInterrupt:
+            begun = (folder / "checkpoint.safetensors").is_file()
+            hint = f"; go on by: twofold train --resume --out {shlex.quote(str(folder))}"
+            raise KeyboardInterrupt(hint if begun else "") from None
+        except TwofoldError:
+            raise
+        except OSError as error:
+            raise InputError(f"out: can't write to {folder} ({error.strerror or error})") from None
+    print(f"run: {folder}   ({told.method} on {fitted.name}, {run.steps:,} steps, {run.seconds:.0f} s)")
+    return folder
+
+
+def _evaluate(run: Path, seed: int, data_dir: Path | None, table: bool) -> dict[str, Any]:
+    from rich.console import Console
+
+    from twofold.evaluation import evaluate
+
+    kept = runs.load(run, data_dir)
+    told = kept.told
+    found = evaluate(
+        kept.method, kept.train, kept.test, seed=seed, factor=told.factor, background=told.background, progress=True
+    )
+    part = run / ".evaluation.json.part"
+    part.write_text(json.dumps(found.as_dict(), indent=1), encoding="utf-8")
+    os.replace(part, run / "evaluation.json")
+    if table:
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        console.print(found.table())
+        console.print(found.headline, highlight=False)
+    return found.as_dict()
+
+
+def _report(run: Path, seed: int, data_dir: Path | None) -> Path:
+    raise NotImplementedError

@@ -1,0 +1,196 @@
+"""From words to a call. The options of `train` are those of `Settings` and of the method's `__init__`: no other list."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import tomllib
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from cyclopts import App, Group, Parameter
+from cyclopts.config import Dict
+from cyclopts.exceptions import CycloptsError, UnknownCommandError, UnusedCliTokensError
+
+from twofold import __version__
+from twofold.cli import commands, runs
+from twofold.cli.settings import Settings, whole
+from twofold.errors import InputError, MissingFileError, choose
+
+if TYPE_CHECKING:
+    from twofold.method import Method
+
+HELP = ("--help", "-h")
+ABOUT = """Split a learned representation in two: s, what your weak supervision is about, and z, all the rest.
+
+A split of handwritten digits, trained, measured and shown in two minutes: `twofold demo`.
+On your own data: `twofold train ml-vae FOLDER`, with one sub-folder of images for each person, object or site.
+"""
+
+
+def run(argv: list[str]) -> None:
+    """Do what `argv` says. Raises `InputError` where it can't be understood, `TwofoldError` where it can't be done."""
+    try:
+        command, bound = _parse(argv)
+    except CycloptsError as error:
+        error.verbose = False
+        text = str(error)
+        if isinstance(error, UnusedCliTokensError):
+            text = f"{' '.join(error.unused_tokens or ())}: more words than the command takes."
+        of = f" {argv[0]}" if argv and argv[0].isalpha() and not isinstance(error, UnknownCommandError) else ""
+        raise InputError(f"{text} See twofold{of} --help") from None
+    command(*bound.args, **bound.kwargs)
+
+
+def _parse(argv: list[str]) -> tuple[Callable, inspect.BoundArguments]:
+    train, configs = commands.train, []
+    if argv[:1] == ["train"]:
+        train, argv, configs = _train(argv)
+    app = App(name="twofold", help=ABOUT, version=__version__, config=configs)
+    every = {"demo": commands.demo, "train": train, "evaluate": commands.evaluate, "report": commands.report}
+    for place, (name, command) in enumerate((every | {"list": commands.catalogue}).items()):
+        app.command(command, name=name, sort_key=place)
+    command, bound, _ = app.parse_args(argv, print_error=False, exit_on_error=False)
+    return command, bound
+
+
+def _train(argv: list[str]) -> tuple[Callable, list[str], list[Dict]]:
+    """`train` with the options of the method that is named on the command line, in the file of options, or by the run
+    to go on with; the words, those two completed; and the options that file and run give."""
+    words = [word for word in argv[1:] if word not in HELP]
+    names, given = _scan(words)
+    sources = []
+    if given.get("config"):
+        sources.append((str(given["config"]), _read(given["config"])))
+    if given.get("resume") and given.get("out"):
+        sources.append((str(given["out"]), _stored(given, names)))
+    for _, options in sources:
+        both = [options.pop("method", None), options.pop("data", None)]
+        if not names and all(both):
+            names, argv = both, [*argv, *both]
+    if len(names) < 2 and len(words) == len(argv) - 1:
+        missing = "DATA" if names else "METHOD, DATA"
+        raise InputError(f"{missing}: missing; say twofold train ml-vae digits (twofold list shows both)")
+    if not names:
+        return _command(None), argv, []
+    from twofold import methods
+
+    known = {*methods.names(), *methods.CLASSES}
+    train = _command(methods.get(next((word for word in names if word in known), names[0])))
+    parameters = App(default_command=train).assemble_argument_collection()
+    flags = {name.removeprefix("--") for argument in parameters for name in argument.names if name.startswith("--")}
+    for source, options in sources:
+        for key in options:
+            choose(f"{source}: option", key, sorted(flags))
+    return train, argv, [Dict(options, source=source, use_commands_as_keys=False) for source, options in sources]
+
+
+def _common() -> list[inspect.Parameter]:
+    """The parameters of `train`, less the last, which takes the method's own."""
+    hints = get_type_hints(commands.train, include_extras=True)
+    *common, _ = inspect.signature(commands.train).parameters.values()
+    return [p.replace(annotation=hints[p.name]) for p in common]
+
+
+def _scan(words: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """The words that are no options, and the common options, while the method's own are not known."""
+    every = Annotated[str, Parameter(allow_leading_hyphen=True)]
+    names = inspect.Parameter("names", inspect.Parameter.VAR_POSITIONAL, annotation=every)
+    function = _function([names, *(p for p in _common() if p.kind is p.KEYWORD_ONLY)], lambda: None)
+    _, bound, _, _ = App(default_command=function, help_flags=(), version_flags=()).parse_known_args(words)
+    given = dict(bound.arguments)
+    return [name for name in given.pop("names", ()) if not name.startswith("-")], given
+
+
+def _command(cls: type[Method] | None) -> Callable:
+    """`commands.train` with the options of one method, typed and documented; or with none, where none was named."""
+    options = {} if cls is None else own(cls)
+    function = _function([*_common(), *options.values()], commands.train)
+    function.__doc__ = commands.train.__doc__
+    if cls is not None:
+        function.__doc__ = f"Train {cls.name}, which learns from {runs.kind(cls)}.\n\n{inspect.getdoc(cls)}"
+    return function
+
+
+def _function(parameters: Iterable[inspect.Parameter], body: Callable) -> Callable:
+    signature = inspect.Signature([*parameters])
+
+    def train(*args, **kwargs):
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return body(*bound.args, **bound.kwargs)
+
+    train.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+    train.__signature__ = signature  # pyright: ignore[reportFunctionMemberAccess]
+    return train
+
+
+def own(cls: type[Method]) -> dict[str, inspect.Parameter]:
+    """The method's options, but for what no command line can say (a network, say)."""
+    hints, group = get_type_hints(cls.__init__), Group(f"Options of {cls.name}", sort_key=0)
+    found = {}
+    for name, default in cls.options().items():
+        hint = hints.get(name, type(default))
+        if not _writable(hint):
+            continue
+        converter = whole if int in (hint, *get_args(hint)) else None
+        about = Parameter(help=_told(cls, name), group=group, converter=converter)
+        kind = inspect.Parameter.KEYWORD_ONLY
+        found[name] = inspect.Parameter(name, kind, default=default, annotation=Annotated[hint, about])
+    return found
+
+
+def _writable(hint: Any) -> bool:
+    if get_origin(hint) in (Union, types.UnionType, tuple, list):
+        return all(_writable(part) for part in get_args(hint) if part is not Ellipsis)
+    return hint in (int, float, str, bool, type(None)) or get_origin(hint) is Literal
+
+
+def _told(cls: type[Method], option: str) -> str:
+    """What the docstrings say of an option: the sentences that name it in backquotes."""
+    from twofold.distributions import Likelihood
+    from twofold.method import Method
+
+    for source in (*(c for c in cls.__mro__ if issubclass(c, Method) and c is not Method), Likelihood):
+        text = " ".join((inspect.getdoc(source) or "").split())
+        said = [part for part in re.split(r"(?<=[.;:]) (?=[A-Z`])", text) if re.search(rf"`{option}\b", part)]
+        if said:
+            return " ".join(said)
+    return ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A file of options, TOML or JSON; names with hyphens or underscores."""
+    readers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
+    if path.suffix not in readers:
+        raise InputError(f"config: {str(path)!r}; expected a .toml or .json file")
+    if not path.is_file():
+        raise MissingFileError(f"config: {str(path)!r} does not exist")
+    try:
+        options = readers[path.suffix](path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"config: {path} is no {path.suffix[1:].upper()} ({error})") from None
+    if not isinstance(options, dict):
+        raise InputError(f"config: {path} holds a {type(options).__name__}; expected options by name, say steps = 1000")
+    options = {name.replace("_", "-"): value for name, value in options.items()}
+    if isinstance(table := options.get("data-option"), dict):
+        options["data-option"] = [f"{name}={json.dumps(value)}" for name, value in table.items()]
+    return options
+
+
+def _stored(given: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """The options of the run to go on with; none where it was killed before it wrote them and is named anew."""
+    try:
+        told = runs.settings(given["out"]).record()
+    except InputError:
+        if names and not (given["out"] / "checkpoint.safetensors").is_file():
+            return {}
+        raise
+    now = given.get("told") or Settings()
+    if now.steps is not None or now.epochs is not None:
+        told = {name: value for name, value in told.items() if name not in ("steps", "epochs")}
+    own = told.pop("own")
+    return {name.replace("_", "-"): value for name, value in (told | own).items()}

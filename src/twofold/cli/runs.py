@@ -1,0 +1,190 @@
+"""Run folders: what a run was told, which data that means, and the method that it holds."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from twofold.cli.settings import Settings
+from twofold.errors import InputError, MissingFileError, choose
+
+if TYPE_CHECKING:
+    from twofold.data import Dataset
+    from twofold.method import Method
+    from twofold.supervision import Supervision
+
+TAKES = {  # the flags that each kind of supervision understands
+    "images": (),
+    "labels": ("factor",),
+    "groups": ("factor", "per_group"),
+    "triplets": ("factor",),
+    "reference": ("background",),
+}
+COLUMNS = (".csv", ".tsv", ".npz")  # files whose factors are told by name
+
+
+class Kept(NamedTuple):
+    """A run, read back."""
+
+    told: Settings
+    method: Method
+    train: Dataset
+    test: Dataset
+
+
+def kind(cls: type[Method]) -> str:
+    return cls.supervision.__name__.lower()
+
+
+def parts(told: Settings) -> tuple[Dataset, Dataset]:
+    """The data to train on and those held out: the first and last of the authors' parts, else 80 and 20 % at random."""
+    whole = _data(told)
+    try:
+        split = whole.split("official")
+    except InputError:
+        split = whole.split((0.8, 0.2), seed=told.seed)
+    return split[0], split[-1]
+
+
+def _data(told: Settings) -> Dataset:
+    from twofold.data import load
+
+    options = dict(map(_option, told.data_option or ()))
+    suffix, background = Path(told.data).suffix.lower(), told.background or ""
+    if told.factor and suffix in COLUMNS:
+        options.setdefault("factor", told.factor)
+    if "=" in background and suffix in COLUMNS[:2]:
+        named = options.get("factors", ())
+        column = background.partition("=")[0].strip()
+        options["factors"] = [*([named] if isinstance(named, str) else named), column]
+    try:
+        return load(told.data, root=told.data_dir, download=told.download, **options)
+    except MissingFileError:
+        raise
+    except InputError as error:
+        keyword = re.search(r"\b([a-z]+)=", str(error))
+        hint = f" (here: --data-option {keyword[1]}=...)" if keyword else ""
+        raise InputError(f"{error}{hint}") from None
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not (name and equals):
+        raise InputError(f"data-option: {text!r}; expected NAME=VALUE, say size=32")
+    return name.replace("-", "_"), _value(value)
+
+
+def _value(text: str) -> Any:
+    """As JSON has it (a number, true, false, null, a list); or a list with commas between; or the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return [_value(part.strip()) for part in text.split(",")] if "," in text else text
+
+
+def place(data: str) -> str:
+    """A name of the data that holds from another folder too."""
+    from twofold.data import available
+
+    path = Path(data).expanduser()
+    return data if data in {entry.name for entry in available()} or not path.exists() else str(path.resolve())
+
+
+def supervision(cls: type[Method], data: Dataset, told: Settings) -> Supervision:
+    """What `cls` learns from, made of `data`. Raises an `InputError` that tells which data or flags would do."""
+    from twofold import methods
+
+    takes = TAKES[kind(cls)]
+    for name in ("per_group", "background"):
+        if getattr(told, name) is not None and name not in takes:
+            able = ", ".join(n for n, c in methods.names().items() if name in TAKES[kind(c)])
+            raise InputError(f"{name}: {getattr(told, name)!r}; {cls.name} learns from {kind(cls)}; it is for {able}")
+    if told.factor is not None:
+        choose("factor", told.factor, data.factors)
+    flags = {name: getattr(told, name) for name in takes if getattr(told, name) is not None}
+    try:
+        return getattr(data, kind(cls))(**flags)
+    except InputError as error:
+        if not data.classes():
+            able = ", ".join(n for n, c in methods.names().items() if kind(c) == "images")
+            raise InputError(f"{error}; {cls.name} learns from {kind(cls)}; from images alone: {able}") from None
+        raise InputError(f"{error}; {cls.name} learns from {kind(cls)}") from None
+
+
+@contextmanager
+def fresh(out: Path | None, label: str) -> Iterator[Path]:
+    """The folder of a new run: `out`, or runs/LABEL-001, the next free number. Of a run that never began, nothing stays.
+
+    The numbered one is made here, so that two runs that start at once get two.
+    """
+    if out is not None:
+        yield out
+        return
+    above = Path("runs")
+    made = not above.exists()
+    label = re.sub(r"[^\w.-]+", "-", label).strip("-.")
+    number = 1
+    while True:
+        folder = above / f"{label}-{number:03d}"
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if not above.is_dir():
+                raise InputError("out: runs is a file here; name a folder for the run by --out") from None
+            number += 1
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # not empty: the run began
+            folder.rmdir()
+            if made:
+                above.rmdir()
+
+
+def config(run: Path) -> dict[str, Any]:
+    """What `fit` wrote into a run's config.json."""
+    path = run / "config.json"
+    if not path.is_file():
+        what = "holds no run (no config.json)" if run.is_dir() else "is no folder"
+        raise MissingFileError(f"RUN: {str(run)!r} {what}; expected the folder of a training")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"RUN: {path} is damaged ({error})") from None
+
+
+def settings(run: Path) -> Settings:
+    """What a run was told."""
+    told = config(run).get("about", {}).get("settings")
+    if told is None:
+        raise InputError(f"RUN: {run} was trained from Python and does not tell its data; measure it from Python, too")
+    return Settings(**told | {"data_dir": Path(told["data_dir"]) if "data_dir" in told else None})
+
+
+def load(run: Path, data_dir: Path | None = None) -> Kept:
+    """The run's method with its data; of a run that is not finished, its checkpoint, and a word on that."""
+    from twofold import methods
+    from twofold.method import read_tensors
+
+    told = settings(run)
+    if data_dir is not None:
+        told = replace(told, data_dir=data_dir)
+    method = methods.load(run)
+    train, test = parts(told)
+    if not (run / "method.safetensors").is_file():
+        step, steps = read_tensors(run)[1]["step"], config(run)["plan"]["steps"]
+        note(f"{run} is not finished: this is its checkpoint, of step {step:,} of {steps:,}")
+    if supervision(type(method), train, told).fingerprint() != config(run)["data"]:
+        note(f"{train.name} is not what {run} was trained on: it has changed, and what is held out may have been seen")
+    return Kept(told, method, train, test)
+
+
+def note(text: str) -> None:
+    print("note:", text, file=sys.stderr)
