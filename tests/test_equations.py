@@ -17,14 +17,14 @@ import pytest
 import scipy.optimize
 import scipy.stats
 import torch
+from scipy.integrate import trapezoid
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 import twofold
 from twofold.distributions import Gaussian, Likelihood, Mixture, Point
 from twofold.divergences import gathered, group_dependence, wasserstein2
 from twofold.errors import InputError
-from twofold.methods import VAE, Contrastive, MLVAE
-from twofold.supervision import Groups, Reference
+from twofold.methods import MLVAE, VAE, Contrastive
 
 COVERED: set[tuple[str, str]] = set()
 
@@ -80,10 +80,10 @@ def test_product_of_normals_is_the_renormalised_product_of_densities(mask):
             if mask[i]:
                 log += scipy.stats.norm.logpdf(grid, each.mean[0, i, d], each.stddev[0, i, d])
         density = np.exp(log - log.max())
-        density /= np.trapezoid(density, grid)
-        mean = np.trapezoid(grid * density, grid)
+        density /= trapezoid(density, grid)
+        mean = trapezoid(grid * density, grid)
         assert found.mean[0, d].item() == pytest.approx(mean, abs=1e-9)
-        assert found.variance[0, d].item() == pytest.approx(np.trapezoid((grid - mean) ** 2 * density, grid), rel=1e-8)
+        assert found.variance[0, d].item() == pytest.approx(trapezoid((grid - mean) ** 2 * density, grid), rel=1e-8)
         one = Gaussian(found.mean[0, d : d + 1], found.log_var[0, d : d + 1])
         assert np.allclose(one.log_prob(torch.from_numpy(grid)[:, None]).exp().numpy(), density, atol=1e-9)
     if mask.sum() == 1:
@@ -166,16 +166,16 @@ def test_sixteen_bits_are_widened():
 def test_mixture_density():
     each, mask = random_gaussian(3, 5, 1), MASKS.double()
     found = Mixture(each, mask)
-    grid = torch.linspace(-30, 30, 20_001, dtype=torch.float64)
-    log = found.log_prob(grid[:, None, None].expand(-1, 3, 1))
+    moments = torch.cat([each.mean, each.stddev], -1).numpy()
+    grid = np.linspace(-30, 30, 20_001)
+    log = found.log_prob(torch.from_numpy(grid)[:, None, None].expand(-1, 3, 1))
     for g in range(3):
         members = [i for i in range(5) if mask[g, i]]
-        density = sum(scipy.stats.norm.pdf(grid, each.mean[g, i, 0], each.stddev[g, i, 0]) for i in members)
-        density = density / len(members)
+        density = sum(scipy.stats.norm.pdf(grid, *moments[g, i]) for i in members) / len(members)
         assert np.allclose(log[:, g].exp().numpy(), density, atol=1e-12)
-        mean = np.trapezoid(grid * density, grid)
+        mean = trapezoid(grid * density, grid)
         assert found.mean[g, 0].item() == pytest.approx(mean, abs=1e-9)
-        assert found.variance[g, 0].item() == pytest.approx(np.trapezoid((grid - mean) ** 2 * density, grid), rel=1e-8)
+        assert found.variance[g, 0].item() == pytest.approx(trapezoid((grid - mean) ** 2 * density, grid), rel=1e-8)
 
 
 @equation("Bouchacourt18", "supplement 1")
@@ -218,7 +218,7 @@ def test_mixture_kl_estimate():
     log = found.log_prob(grid[:, None, None].expand(-1, 3, 1))
     for g in range(3):
         integrand = log[:, g].exp() * (log[:, g] + 0.5 * grid**2 + 0.5 * math.log(2 * math.pi))
-        assert estimate[g].item() == pytest.approx(np.trapezoid(integrand.numpy(), grid.numpy()), abs=0.03)
+        assert estimate[g].item() == pytest.approx(trapezoid(integrand.numpy(), grid.numpy()), abs=0.03)
 
 
 # -- likelihoods -------------------------------------------------------------------------------------------------------
@@ -485,7 +485,9 @@ def test_group_dependence_is_a_difference_of_mean_distances():
 
 PAPERS = "Ruiz19|Mathieu16|Contrast21|Zheng19|Bouchacourt18"
 CITATION = re.compile(
-    rf"(?P<paper>{PAPERS})|(?P<where>supplement )?Eqs?\. \(?(?P<list>\d+\)?(?:(?:-|, | and )\(?\d+\)?)*)|(?P<whole>Algorithm \d+)"
+    rf"(?P<paper>{PAPERS})"
+    r"|(?P<where>supplement )?Eqs?\. \(?(?P<list>\d+\)?(?:(?:-|, | and )\(?\d+\)?)*)"
+    r"|(?P<whole>Algorithm \d+)"
 )
 
 

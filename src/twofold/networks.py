@@ -99,19 +99,26 @@ def _leaky() -> nn.Module:
 
 @dataclass(frozen=True)
 class Mlp:
-    """Fully connected layers of these widths; the decoder has them in reverse."""
+    """Fully connected layers of these widths; the decoder has them in reverse.
 
-    widths: tuple[int, ...]
+    Without widths: two layers, four times the observation's size (64 to 512) and half of that.
+    """
+
+    widths: tuple[int, ...] = ()
     act: Callable[[], nn.Module] = nn.ReLU
     separate: bool = False  # an encoder for each code
 
+    def _hidden(self, shape: Shape) -> tuple[int, ...]:
+        first = min(512, max(64, 4 * math.prod(shape)))
+        return self.widths or (first, first // 2)
+
     def trunk(self, shape: Shape) -> tuple[nn.Module, int]:
-        sizes = [math.prod(shape), *self.widths]
+        sizes = [math.prod(shape), *self._hidden(shape)]
         layers = [m for i, o in pairwise(sizes) for m in (nn.Linear(i, o), self.act())]
         return nn.Sequential(nn.Flatten(), *layers), sizes[-1]
 
     def body(self, codes: int, shape: Shape, out: int = 1) -> nn.Module:
-        sizes = [codes, *reversed(self.widths)]
+        sizes = [codes, *reversed(self._hidden(shape))]
         layers = [m for i, o in pairwise(sizes) for m in (nn.Linear(i, o), self.act())]
         full = (shape[0] * out, *shape[1:])
         return nn.Sequential(*layers, nn.Linear(sizes[-1], math.prod(full)), nn.Unflatten(1, full))
@@ -199,7 +206,7 @@ class UpConv(nn.Module):
         return x[..., top : top + self.side[0], left : left + self.side[1]]
 
 
-MLP = Mlp((512, 256))
+MLP = Mlp()
 CONV = Conv((32, 64, 64), 4, (2, 2, 2), fc=(256,))
 ARCHITECTURES: dict[str, Mlp | Conv] = {
     "mlp": MLP,

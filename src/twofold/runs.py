@@ -23,7 +23,7 @@ FREE = ("steps", "device", "devices", "checkpoint_every")
 
 
 class RunFolder:
-    """`config.json`, `metrics.csv`, `checkpoint.safetensors`, `method.safetensors`; TensorBoard logs if it is installed.
+    """`config.json`, `metrics.csv`, `checkpoint.safetensors`, `method.safetensors`; TensorBoard logs where installed.
 
     Made by rank 0; other ranks only read. With `path` None nothing is kept but the metrics' rows.
     """

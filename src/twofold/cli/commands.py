@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from twofold.cli import runs
+from twofold.cli import folder, source
 from twofold.cli.settings import DATA, RUN, TRAINING, Settings, count, flag
 from twofold.errors import InputError, TwofoldError
 
@@ -26,7 +26,7 @@ def demo(
     *,
     steps: Annotated[int, count(RUN, "Updates of the weights.")] = DEMO_STEPS,
     seed: Annotated[int, count(RUN, "Decides all that is random.")] = 0,
-    out: Annotated[Path | None, flag(RUN, "The run's folder; runs/demo-001 (the next free number) unless given.")] = None,
+    out: Annotated[Path | None, flag(RUN, "The run's folder; runs/demo-001, say, unless given.")] = None,
 ) -> None:
     """Split handwritten digits, measure the split and show it: about two minutes.
 
@@ -47,7 +47,7 @@ def train(
     told: Settings | None = None,
     device: Annotated[str, flag(TRAINING, "auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     devices: Annotated[int, count(TRAINING, "Processes that share each batch.")] = 1,
-    out: Annotated[Path | None, flag(RUN, "The run's folder; runs/METHOD-DATA-001 (the next free number) unless given.")] = None,
+    out: Annotated[Path | None, flag(RUN, "The run's folder; runs/METHOD-DATA-001, say, unless given.")] = None,
     resume: Annotated[
         bool, flag(RUN, "Go on with the run in --out: its METHOD, DATA and options hold, more --steps extend it.")
     ] = False,
@@ -106,15 +106,17 @@ def _train(
     from twofold import methods
 
     cls = methods.get(told.method)
-    told = replace(told, method=cls.name, data=runs.place(told.data), data_dir=told.data_dir and told.data_dir.resolve())
-    fitted, _ = runs.parts(told)
-    supervision = runs.supervision(cls, fitted, told)
+    told = replace(
+        told, method=cls.name, data=source.place(told.data), data_dir=told.data_dir and told.data_dir.resolve()
+    )
+    fitted, _ = source.parts(told)
+    supervision = source.supervision(cls, fitted, told)
     method = cls.build(fitted.shape, told.s, told.z, None, told.arch, seed=told.seed, **told.own)
     from twofold.training import fit
 
-    with runs.fresh(out, label) as folder:
+    with folder.fresh(out, label) as run:
         try:
-            run = fit(
+            done = fit(
                 method,
                 supervision,
                 steps=told.steps,
@@ -124,21 +126,21 @@ def _train(
                 device=device,
                 devices=devices,
                 precision=told.precision,
-                out=folder,
+                out=run,
                 resume=resume,
                 optim=None if told.lr is None else {"lr": told.lr},
                 about={"settings": told.record()},
             )
         except KeyboardInterrupt:
-            begun = (folder / "checkpoint.safetensors").is_file()
-            hint = f"; go on by: twofold train --resume --out {shlex.quote(str(folder))}"
+            begun = (run / "checkpoint.safetensors").is_file()
+            hint = f"; go on by: twofold train --resume --out {shlex.quote(str(run))}"
             raise KeyboardInterrupt(hint if begun else "") from None
         except TwofoldError:
             raise
         except OSError as error:
-            raise InputError(f"out: can't write to {folder} ({error.strerror or error})") from None
-    print(f"run: {folder}   ({told.method} on {fitted.name}, {run.steps:,} steps, {run.seconds:.0f} s)")
-    return folder
+            raise InputError(f"out: can't write to {run} ({error.strerror or error})") from None
+    print(f"run: {run}   ({told.method} on {fitted.name}, {done.steps:,} steps, {done.seconds:.0f} s)")
+    return run
 
 
 def _evaluate(run: Path, seed: int, data_dir: Path | None, table: bool) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def _evaluate(run: Path, seed: int, data_dir: Path | None, table: bool) -> dict[
 
     from twofold.evaluation import evaluate
 
-    kept = runs.load(run, data_dir)
+    kept = folder.load(run, data_dir)
     told = kept.told
     found = evaluate(
         kept.method, kept.train, kept.test, seed=seed, factor=told.factor, background=told.background, progress=True
@@ -157,7 +159,6 @@ def _evaluate(run: Path, seed: int, data_dir: Path | None, table: bool) -> dict[
     if table:
         console = Console(width=None if sys.stdout.isatty() else 160)
         console.print(found.table())
-        console.print(found.headline, highlight=False)
     return found.as_dict()
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from twofold.cli.parse import own
-from twofold.cli.runs import TAKES, kind
+from twofold.cli.source import TAKES, kind
 from twofold.data import available
 from twofold.methods import names
 from twofold.networks import ARCHITECTURES, Conv, Mlp
@@ -19,7 +19,9 @@ def show() -> None:
     """Print the methods, the data sets and the networks."""
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
-    methods = _table("Methods, by the supervision that each needs", "METHOD", "learns from", "by", "options", "what it is")
+    methods = _table(
+        "Methods, by the supervision that each needs", "METHOD", "learns from", "by", "options", "what it is"
+    )
     for name, cls in names().items():
         what = (inspect.getdoc(cls) or "").partition("\n")[0]
         methods.add_row(name, kind(cls), _flags(TAKES[kind(cls)]), _flags(own(cls)), what)

@@ -1,4 +1,4 @@
-"""From words to a call. The options of `train` are those of `Settings` and of the method's `__init__`: no other list."""
+"""From words to a call. The options of `train` are `Settings`' fields and the method's own keywords: no other list."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cyclopts.config import Dict
 from cyclopts.exceptions import CycloptsError, UnknownCommandError, UnusedCliTokensError
 
 from twofold import __version__
-from twofold.cli import commands, runs
+from twofold.cli import commands, folder, source
 from twofold.cli.settings import Settings, whole
 from twofold.errors import InputError, MissingFileError, choose
 
@@ -41,7 +41,7 @@ def run(argv: list[str]) -> None:
         if isinstance(error, UnusedCliTokensError):
             text = f"{' '.join(error.unused_tokens or ())}: more words than the command takes."
         of = f" {argv[0]}" if argv and argv[0].isalpha() and not isinstance(error, UnknownCommandError) else ""
-        raise InputError(f"{text} See twofold{of} --help") from None
+        raise InputError(f"{text.rstrip('.')}; see twofold{of} --help") from None
     command(*bound.args, **bound.kwargs)
 
 
@@ -62,12 +62,15 @@ def _train(argv: list[str]) -> tuple[Callable, list[str], list[Dict]]:
     to go on with; the words, those two completed; and the options that file and run give."""
     words = [word for word in argv[1:] if word not in HELP]
     names, given = _scan(words)
-    sources = []
+    files, trained = [], None
     if given.get("config"):
-        sources.append((str(given["config"]), _read(given["config"])))
-    if given.get("resume") and given.get("out"):
-        sources.append((str(given["out"]), _stored(given, names)))
-    for _, options in sources:
+        files.append((str(given["config"]), _read(given["config"])))
+    if given.get("resume") and (run := given.get("out")) and not (names and folder.empty(run)):
+        told = given.get("told") or Settings()
+        longer = (told.steps, told.epochs) != (None, None) or any({"steps", "epochs"} & f.keys() for _, f in files)
+        files.append((str(run), _stored(run, longer)))
+        trained = files[-1][1]["method"]
+    for _, options in files:
         both = [options.pop("method", None), options.pop("data", None)]
         if not names and all(both):
             names, argv = both, [*argv, *both]
@@ -79,13 +82,16 @@ def _train(argv: list[str]) -> tuple[Callable, list[str], list[Dict]]:
     from twofold import methods
 
     known = {*methods.names(), *methods.CLASSES}
-    train = _command(methods.get(next((word for word in names if word in known), names[0])))
+    cls = methods.get(next((word for word in names if word in known), names[0]))
+    if trained not in (None, cls.name):
+        raise InputError(f"METHOD: {cls.name}; {given['out']} holds a training of {trained}, which resume goes on with")
+    train = _command(cls)
     parameters = App(default_command=train).assemble_argument_collection()
-    flags = {name.removeprefix("--") for argument in parameters for name in argument.names if name.startswith("--")}
-    for source, options in sources:
+    flags = {name.removeprefix("--") for p in parameters if p.parse for name in p.names if name.startswith("--")}
+    for file, options in files:
         for key in options:
-            choose(f"{source}: option", key, sorted(flags))
-    return train, argv, [Dict(options, source=source, use_commands_as_keys=False) for source, options in sources]
+            choose(f"{file}: option", key, sorted(flags))
+    return train, argv, [Dict(options, source=file, use_commands_as_keys=False) for file, options in files]
 
 
 def _common() -> list[inspect.Parameter]:
@@ -111,7 +117,7 @@ def _command(cls: type[Method] | None) -> Callable:
     function = _function([*_common(), *options.values()], commands.train)
     function.__doc__ = commands.train.__doc__
     if cls is not None:
-        function.__doc__ = f"Train {cls.name}, which learns from {runs.kind(cls)}.\n\n{inspect.getdoc(cls)}"
+        function.__doc__ = f"Train {cls.name}, which learns from {source.kind(cls)}.\n\n{inspect.getdoc(cls)}"
     return function
 
 
@@ -154,8 +160,8 @@ def _told(cls: type[Method], option: str) -> str:
     from twofold.distributions import Likelihood
     from twofold.method import Method
 
-    for source in (*(c for c in cls.__mro__ if issubclass(c, Method) and c is not Method), Likelihood):
-        text = " ".join((inspect.getdoc(source) or "").split())
+    for place in (*(c for c in cls.__mro__ if issubclass(c, Method) and c is not Method), Likelihood):
+        text = " ".join((inspect.getdoc(place) or "").split())
         said = [part for part in re.split(r"(?<=[.;:]) (?=[A-Z`])", text) if re.search(rf"`{option}\b", part)]
         if said:
             return " ".join(said)
@@ -181,16 +187,14 @@ def _read(path: Path) -> dict[str, Any]:
     return options
 
 
-def _stored(given: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """The options of the run to go on with; none where it was killed before it wrote them and is named anew."""
-    try:
-        told = runs.settings(given["out"]).record()
-    except InputError:
-        if names and not (given["out"] / "checkpoint.safetensors").is_file():
-            return {}
-        raise
-    now = given.get("told") or Settings()
-    if now.steps is not None or now.epochs is not None:
-        told = {name: value for name, value in told.items() if name not in ("steps", "epochs")}
+def _stored(run: Path, longer: bool) -> dict[str, Any]:
+    """The options of the run to go on with, less its length, where another one is told."""
+    told = folder.settings(run).record()
+    for name in ("steps", "epochs"):
+        told.pop(name, None)
+    if not longer:
+        from twofold.method import read_tensors
+
+        told["steps"] = read_tensors(run / "checkpoint.safetensors")[1]["plan"]["steps"]  # it may have been extended
     own = told.pop("own")
     return {name.replace("_", "-"): value for name, value in (told | own).items()}

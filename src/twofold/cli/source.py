@@ -1,15 +1,11 @@
-"""Run folders: what a run was told, which data that means, and the method that it holds."""
+"""Which data a training was told to take, and the supervision that its method makes of them."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from twofold.cli.settings import Settings
 from twofold.errors import InputError, MissingFileError, choose
@@ -27,15 +23,6 @@ TAKES = {  # the flags that each kind of supervision understands
     "reference": ("background",),
 }
 COLUMNS = (".csv", ".tsv", ".npz")  # files whose factors are told by name
-
-
-class Kept(NamedTuple):
-    """A run, read back."""
-
-    told: Settings
-    method: Method
-    train: Dataset
-    test: Dataset
 
 
 def kind(cls: type[Method]) -> str:
@@ -115,76 +102,3 @@ def supervision(cls: type[Method], data: Dataset, told: Settings) -> Supervision
             able = ", ".join(n for n, c in methods.names().items() if kind(c) == "images")
             raise InputError(f"{error}; {cls.name} learns from {kind(cls)}; from images alone: {able}") from None
         raise InputError(f"{error}; {cls.name} learns from {kind(cls)}") from None
-
-
-@contextmanager
-def fresh(out: Path | None, label: str) -> Iterator[Path]:
-    """The folder of a new run: `out`, or runs/LABEL-001, the next free number. Of a run that never began, nothing stays.
-
-    The numbered one is made here, so that two runs that start at once get two.
-    """
-    if out is not None:
-        yield out
-        return
-    above = Path("runs")
-    made = not above.exists()
-    label = re.sub(r"[^\w.-]+", "-", label).strip("-.")
-    number = 1
-    while True:
-        folder = above / f"{label}-{number:03d}"
-        try:
-            folder.mkdir(parents=True)
-            break
-        except FileExistsError:
-            if not above.is_dir():
-                raise InputError("out: runs is a file here; name a folder for the run by --out") from None
-            number += 1
-    try:
-        yield folder
-    finally:
-        with suppress(OSError):  # not empty: the run began
-            folder.rmdir()
-            if made:
-                above.rmdir()
-
-
-def config(run: Path) -> dict[str, Any]:
-    """What `fit` wrote into a run's config.json."""
-    path = run / "config.json"
-    if not path.is_file():
-        what = "holds no run (no config.json)" if run.is_dir() else "is no folder"
-        raise MissingFileError(f"RUN: {str(run)!r} {what}; expected the folder of a training")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"RUN: {path} is damaged ({error})") from None
-
-
-def settings(run: Path) -> Settings:
-    """What a run was told."""
-    told = config(run).get("about", {}).get("settings")
-    if told is None:
-        raise InputError(f"RUN: {run} was trained from Python and does not tell its data; measure it from Python, too")
-    return Settings(**told | {"data_dir": Path(told["data_dir"]) if "data_dir" in told else None})
-
-
-def load(run: Path, data_dir: Path | None = None) -> Kept:
-    """The run's method with its data; of a run that is not finished, its checkpoint, and a word on that."""
-    from twofold import methods
-    from twofold.method import read_tensors
-
-    told = settings(run)
-    if data_dir is not None:
-        told = replace(told, data_dir=data_dir)
-    method = methods.load(run)
-    train, test = parts(told)
-    if not (run / "method.safetensors").is_file():
-        step, steps = read_tensors(run)[1]["step"], config(run)["plan"]["steps"]
-        note(f"{run} is not finished: this is its checkpoint, of step {step:,} of {steps:,}")
-    if supervision(type(method), train, told).fingerprint() != config(run)["data"]:
-        note(f"{train.name} is not what {run} was trained on: it has changed, and what is held out may have been seen")
-    return Kept(told, method, train, test)
-
-
-def note(text: str) -> None:
-    print("note:", text, file=sys.stderr)
