@@ -1,13 +1,15 @@
 """The contract's hardest cases, small but real: three papers' algorithms, as tests/test_contract.py holds them.
 
-Also methods without sampling noise, for what must come out the same on one process and on two. Spawned processes import
-this module, so it holds no tests.
+Also what spawned processes run: methods without sampling noise, which must come out the same on one process and on two,
+and a training to be killed. They import this module, so it holds no tests.
 """
 
 from __future__ import annotations
 
+import os
 from unittest import mock
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -16,7 +18,8 @@ from twofold import networks
 from twofold.distributions import Gaussian, Likelihood
 from twofold.method import Code, Method
 from twofold.methods import CLASSES
-from twofold.supervision import Groups, Labels, Triplets
+from twofold.supervision import Groups, Images, Labels, Reference, Triplets
+from twofold.training import fit
 
 
 class Critic(nn.Module):
@@ -239,3 +242,38 @@ def quiet(name: str) -> type[Method]:
 
 
 QuietVAE, QuietMLVAE, QuietContrastive = (quiet(name) for name in ("VAE", "MLVAE", "Contrastive"))
+
+
+def example(out=None, *, steps: int = 400, seed: int = 0, **options):
+    """A small training of MLVAE on unequal groups, the same in every process that calls it."""
+    random = np.random.default_rng(0)
+    supervision = Groups(random.random((60, 1, 8, 8), np.float32), random.integers(0, 9, 60), per_group=4)
+    method = CLASSES["MLVAE"].build((1, 8, 8), s=2, z=3, arch="zheng19-toy")
+    return fit(method, supervision, steps=steps, batch_size=16, seed=seed, out=out, progress=False, **options)
+
+
+RANKED = {  # name: class, options; `scale` None is a statistic of the batch, and so are W2 and the leakage penalty
+    "vae": (QuietVAE, {"scale": 0.3}),
+    "vae-scale": (QuietVAE, {"scale": None}),
+    "mlvae": (QuietMLVAE, {"scale": 0.3, "leakage": 0.0}),
+    "mlvae-leakage": (QuietMLVAE, {"scale": 0.3, "leakage": 5.0}),
+    "contrastive": (QuietContrastive, {"scale": 0.3, "lambda_z": 2.0}),
+}
+
+
+def ranked(name: str, **options):
+    """A training of one of `RANKED`, on as many processes as there are."""
+    random = np.random.default_rng(0)
+    x, group = random.random((96, 6), np.float32), random.permutation(np.repeat(range(6), [40, 25, 17, 9, 4, 1]))
+    cls, how = RANKED[name]
+    supervision = {"Images": lambda: Images(x), "Groups": lambda: Groups(x, group, 4)}.get(
+        cls.supervision.__name__, lambda: Reference(x[:50], x[50:])
+    )()
+    method = cls.build((6,), s=2, z=3, arch="zheng19-toy", **how)
+    return fit(method, supervision, steps=6, batch_size=16, device="cpu", progress=False, **options)
+
+
+def ranked_all(folder: str):
+    """What a launcher runs in each of two processes: all of `RANKED`, the weights saved for each rank."""
+    for name in RANKED:
+        ranked(name, devices=2).method.save(f"{folder}/{name}-{os.environ['RANK']}")

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from twofold.divergences import gathered
 from twofold.errors import InputError, choose
 
 LOG_2PI = math.log(2 * math.pi)
@@ -165,7 +166,8 @@ class Likelihood:
             raise InputError("scale: None; only the Gaussian likelihood finds its scale, give a positive number")
         self.kind, self.scale = kind, scale
 
-    def __call__(self, decoded: Tensor | Gaussian, x: Tensor) -> Tensor:
+    def __call__(self, decoded: Tensor | Gaussian, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`[N]`. `mask [N]` (1 counts, 0 is padding) matters only where the batch decides the scale."""
         if isinstance(decoded, Gaussian):
             pixels = 0.5 * ((x - decoded.mean).square() / decoded.variance + decoded.log_var + LOG_2PI)
             return pixels.flatten(1).sum(1)
@@ -178,7 +180,8 @@ class Likelihood:
             return error.abs().flatten(1).sum(1) / self.scale + d * math.log(2 * self.scale)  # pyright: ignore
         squares = error.square().flatten(1).sum(1)
         if self.scale is None:
-            variance = squares.mean().clamp(min=1e-6 * d) / d
+            counts = gathered(torch.ones_like(squares) if mask is None else mask.to(squares.dtype))
+            variance = (gathered(squares) * counts).sum().clamp(min=1e-6 * d) / (counts.sum() * d)
             return 0.5 * (squares / variance + d * (variance.log() + LOG_2PI))
         return 0.5 * squares / self.scale**2 + d * (math.log(self.scale) + 0.5 * LOG_2PI)
 

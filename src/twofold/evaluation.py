@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -173,6 +173,23 @@ class Evaluation:
         """Everything as plain Python values, ready for `json.dumps`."""
         return asdict(self) | {"verdict": self.verdict, "headline": self.headline}
 
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Evaluation:
+        """The evaluation that `as_dict` wrote, through JSON or not. Raises `InputError` for another dictionary."""
+        try:
+            plain: dict[str, Any] = {f.name: found[f.name] for f in fields(cls)}
+            plain["sizes"] = tuple(plain["sizes"])
+            plain["factors"] = {name: _factor(part) for name, part in plain["factors"].items()}
+            plain["reconstruction"] = {w: PixelError(**part) for w, part in plain["reconstruction"].items()}
+            if (swap := plain["swap"]) is not None:
+                plain["swap"] = Swap(**_with(swap, label=None if swap["label"] is None else _probe(swap["label"])))
+            if (back := plain["background"]) is not None:
+                told = {half: _probe(p) for half, p in back["told_apart"].items()}
+                plain["background"] = Background(**_with(back, told_apart=told))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"evaluation: not one that as_dict() gave ({error!r})") from None
+        return cls(**plain)
+
     def table(self) -> Table:
         """For `rich.print`, 80 columns wide: two rows a factor, each half beside the best constant, 95 % intervals."""
         table = Table(
@@ -208,6 +225,33 @@ class Evaluation:
         rows += [f"swapped images: {self.swap}"] if self.swap else []
         rows += [str(self.background)] if self.background else []
         return "\n".join(rows)
+
+
+def _whole(keyed: Mapping[Any, float]) -> dict[Any, float]:
+    """With the whole numbers that JSON made text of."""
+    return {int(k) if str(k).isdigit() else k: value for k, value in keyed.items()}
+
+
+def _with(fields: Mapping[str, Any], **changed: Any) -> dict[str, Any]:
+    return {**fields, **changed}
+
+
+def _probe(p: Mapping[str, Any]) -> Probe:
+    return Probe(**_with(p, per_class=None if p["per_class"] is None else _whole(p["per_class"])))
+
+
+def _cluster(c: Mapping[str, Any]) -> Clustering:
+    direct = None if c["direct"] is None else _cluster(c["direct"])
+    return Clustering(**_with(c, accuracies=tuple(c["accuracies"]), direct=direct))
+
+
+def _retrieval(r: Mapping[str, Any]) -> Retrieval:
+    return Retrieval(**_with(r, precision=_whole(r["precision"]), error=_whole(r["error"])))
+
+
+def _factor(part: Mapping[str, Any]) -> Factor:
+    read = {"leakage": _probe, "clustering": _cluster, "retrieval": _retrieval}
+    return Factor(**{name: {h: one(p) for h, p in part[name].items()} for name, one in read.items()}, note=part["note"])
 
 
 def number(value: float, probe: Probe) -> str:

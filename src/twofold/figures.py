@@ -19,13 +19,13 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.textpath import TextPath
 from torch import Tensor
 
 from twofold.errors import InputError, choose, shown
 
-S, Z = "#0072B2", "#D55E00"
+S, Z, MARK = "#0072B2", "#D55E00", "#009E73"
 INK, SOFT, FAINT = "#1f2328", "#6e7781", "#d8dee4"
 HALVES = {"s": S, "z": Z}
 CLASSES = (
@@ -134,7 +134,7 @@ def interpolation_grid(images) -> Figure:
     (x,) = _stack(("images", images, 2))
     rows, columns = x.shape[:2]
     frames = [
-        [INK if (r, c) in ((0, 0), (rows - 1, columns - 1)) else None for c in range(columns)] for r in range(rows)
+        [MARK if (r, c) in ((0, 0), (rows - 1, columns - 1)) else None for c in range(columns)] for r in range(rows)
     ]
     return image_grid(
         x,
@@ -182,7 +182,7 @@ def retrieval_rows(query, by_s=None, by_z=None, same_s=None, same_z=None) -> Fig
         spans.append(Span(at, last, f"nearest in {half}", HALVES[half]))
         marks = np.zeros(images.shape[:2], bool) if same is None else np.asarray(same)
         for row, hits in zip(frames, marks):
-            row.extend(INK if hit else None for hit in hits)
+            row.extend(MARK if hit else None for hit in hits)
         parts.append(images)
         at = last + 1
     return image_grid(torch.cat(parts, 1), column_breaks=breaks, column_spans=spans, frames=frames)
@@ -264,9 +264,7 @@ def leakage_chart(leakage: Mapping[str, Mapping[str, Any]]) -> Figure:
                 unit = 1.0 if kind == "accuracy" else p.chance or 1.0
                 score, low, high = (v / unit for v in (p.score, p.low, p.high))
                 worst = max(worst, high)
-                axes.barh(
-                    i + offset, score, height=0.36, color=HALVES[half], alpha=0.85, label=half if i == 0 else None
-                )
+                axes.barh(i + offset, score, height=0.36, color=HALVES[half], label=half if i == 0 else None)
                 axes.plot((low, high), (i + offset,) * 2, color=INK, lw=1.2, solid_capstyle="butt")
                 text = f"{p.score:.2f}" if kind == "accuracy" else f"{p.score:.2g}"
                 axes.text(high + 0.012, i + offset, text, fontsize=8, color=INK, va="center")
@@ -456,18 +454,18 @@ def _colour(axes: Axes, places: np.ndarray, y: np.ndarray | None, names, size: f
     if y.dtype.kind == "f":
         return axes.scatter(*places.T, c=y, cmap="viridis", **style)
     classes = np.unique(y[y >= 0])
+    outline: list[AbstractPathEffect] = [withStroke(linewidth=2.5, foreground="white")]
     axes.scatter(*places[y < 0].T, c=FAINT, **style)
     if len(classes) > len(CLASSES):
         axes.scatter(*places[y >= 0].T, c=np.searchsorted(classes, y[y >= 0]), cmap="viridis", **style)
     for i, known in enumerate(classes):
-        own = places[y == known]
+        own, shade = places[y == known], CLASSES[i] if len(classes) <= len(CLASSES) else INK
         if len(classes) <= len(CLASSES):
-            axes.scatter(*own.T, c=CLASSES[i], **style)
+            axes.scatter(*own.T, c=shade, **style)
         if len(classes) <= 40:
             label = str(known) if names is None else str(names[int(known)])
-            outline = [withStroke(linewidth=2.5, foreground="white")]
             a, b = own[np.square(own - np.median(own, 0)).sum(1).argmin()].tolist()
-            text = axes.text(a, b, _short(label, 14), fontsize=9, weight="bold", color=INK, ha="center", va="center")
+            text = axes.text(a, b, _short(label, 14), fontsize=9, weight="bold", color=shade, ha="center", va="center")
             text.set_path_effects(outline)
     return None
 

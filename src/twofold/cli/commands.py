@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from twofold.cli import folder, source
 from twofold.cli.settings import DATA, RUN, TRAINING, Settings, count, flag
 from twofold.errors import InputError, TwofoldError
+
+if TYPE_CHECKING:
+    from twofold.evaluation import Evaluation
 
 RunFolder = Annotated[Path, Parameter(help="The folder of a training.")]
 DataDir = Annotated[Path | None, flag(DATA, "Where the data lie now, if they were moved since the training.")]
@@ -35,8 +37,9 @@ def demo(
     """
     told = Settings(method="ml-vae", data="digits", steps=steps, seed=seed)
     run = _train(told, out, "demo")
-    _evaluate(run, seed, None, True)
-    print(f"report: {_report(run, seed, None)}")
+    kept = folder.load(run)
+    _print(_evaluate(run, kept, seed))
+    print(f"report: {_report(run, kept, seed)}")
 
 
 def train(
@@ -80,9 +83,11 @@ def evaluate(
 
     Prints a table and writes RUN/evaluation.json.
     """
-    found = _evaluate(run, seed, data_dir, not as_json)
+    found = _evaluate(run, folder.load(run, data_dir), seed)
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(found.as_dict(), indent=1))
+    else:
+        _print(found)
 
 
 def report(run: RunFolder, /, *, seed: Seed = 0, data_dir: DataDir = None) -> None:
@@ -90,7 +95,10 @@ def report(run: RunFolder, /, *, seed: Seed = 0, data_dir: DataDir = None) -> No
 
     Measures first, where RUN/evaluation.json is missing or older than the weights.
     """
-    print(_report(run, seed, data_dir))
+    kept = folder.load(run, data_dir)
+    if not folder.measured(run):
+        _evaluate(run, kept, seed)
+    print(_report(run, kept, seed))
 
 
 def catalogue() -> None:
@@ -106,12 +114,11 @@ def _train(
     from twofold import methods
 
     cls = methods.get(told.method)
-    told = replace(
-        told, method=cls.name, data=source.place(told.data), data_dir=told.data_dir and told.data_dir.resolve()
-    )
     fitted, _ = source.parts(told)
     supervision = source.supervision(cls, fitted, told)
     method = cls.build(fitted.shape, told.s, told.z, None, told.arch, seed=told.seed, **told.own)
+    root = told.data_dir and told.data_dir.resolve()
+    about = {"settings": replace(told, method=cls.name, data=source.place(told.data), data_dir=root).record()}
     from twofold.training import fit
 
     with folder.fresh(out, label) as run:
@@ -129,7 +136,7 @@ def _train(
                 out=run,
                 resume=resume,
                 optim=None if told.lr is None else {"lr": told.lr},
-                about={"settings": told.record()},
+                about=about,
             )
         except KeyboardInterrupt:
             begun = (run / "checkpoint.safetensors").is_file()
@@ -139,28 +146,31 @@ def _train(
             raise
         except OSError as error:
             raise InputError(f"out: can't write to {run} ({error.strerror or error})") from None
-    print(f"run: {run}   ({told.method} on {fitted.name}, {done.steps:,} steps, {done.seconds:.0f} s)")
+    print(f"run: {run}   ({cls.name} on {fitted.name}, {done.steps:,} steps, {done.seconds:.0f} s)")
     return run
 
 
-def _evaluate(run: Path, seed: int, data_dir: Path | None, table: bool) -> dict[str, Any]:
-    from rich.console import Console
-
+def _evaluate(run: Path, kept: folder.Kept, seed: int) -> Evaluation:
     from twofold.evaluation import evaluate
 
-    kept = folder.load(run, data_dir)
-    told = kept.told
-    found = evaluate(
-        kept.method, kept.train, kept.test, seed=seed, factor=told.factor, background=told.background, progress=True
-    )
+    factor, background = kept.told.factor, kept.told.background
+    found = evaluate(kept.method, kept.train, kept.test, seed=seed, factor=factor, background=background, progress=True)
     part = run / ".evaluation.json.part"
-    part.write_text(json.dumps(found.as_dict(), indent=1), encoding="utf-8")
-    os.replace(part, run / "evaluation.json")
-    if table:
-        console = Console(width=None if sys.stdout.isatty() else 160)
-        console.print(found.table())
-    return found.as_dict()
+    try:
+        part.write_text(json.dumps(found.as_dict(), indent=1), encoding="utf-8")
+        part.replace(run / "evaluation.json")
+    finally:
+        part.unlink(missing_ok=True)
+    return found
 
 
-def _report(run: Path, seed: int, data_dir: Path | None) -> Path:
-    raise NotImplementedError
+def _print(found: Evaluation) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 140).print(found.table())
+
+
+def _report(run: Path, kept: folder.Kept, seed: int) -> Path:
+    from twofold.report import from_run
+
+    return from_run(run, train=kept.train, test=kept.test, background=kept.told.background, seed=seed, progress=True)

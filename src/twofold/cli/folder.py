@@ -31,8 +31,8 @@ class Kept(NamedTuple):
 
 @contextmanager
 def fresh(out: Path | None, label: str) -> Iterator[Path]:
-    """The folder of a new run: `out`, or runs/LABEL-001 (the next free number; made here, so that two runs that start at
-    once get two). Of a run that never began, nothing stays."""
+    """The folder of a new run: `out`; or runs/LABEL-001, the next free number, made here so that two runs that start at
+    once get two. Of a run that never began, nothing stays."""
     if out is not None:
         yield out
         return
@@ -88,6 +88,12 @@ def weights(run: Path) -> tuple[Path, bool]:
     whole, begun = run / "method.safetensors", run / "checkpoint.safetensors"
     ended = whole.is_file() and not (begun.is_file() and begun.stat().st_mtime_ns > whole.stat().st_mtime_ns)
     return (whole if ended else begun), ended
+
+
+def measured(run: Path) -> bool:
+    """Whether evaluation.json is about the run's newest weights."""
+    found = run / "evaluation.json"
+    return found.is_file() and found.stat().st_mtime_ns >= weights(run)[0].stat().st_mtime_ns
 
 
 def load(run: Path, data_dir: Path | None = None) -> Kept:

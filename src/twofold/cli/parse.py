@@ -62,36 +62,36 @@ def _train(argv: list[str]) -> tuple[Callable, list[str], list[Dict]]:
     to go on with; the words, those two completed; and the options that file and run give."""
     words = [word for word in argv[1:] if word not in HELP]
     names, given = _scan(words)
-    files, trained = [], None
-    if given.get("config"):
-        files.append((str(given["config"]), _read(given["config"])))
+    files = [(str(given["config"]), _read(given["config"]))] if given.get("config") else []
+    trained = None
     if given.get("resume") and (run := given.get("out")) and not (names and folder.empty(run)):
         told = given.get("told") or Settings()
-        longer = (told.steps, told.epochs) != (None, None) or any({"steps", "epochs"} & f.keys() for _, f in files)
+        longer = (told.steps, told.epochs) != (None, None) or any({"steps", "epochs"} & set(f) for _, f in files)
         files.append((str(run), _stored(run, longer)))
         trained = files[-1][1]["method"]
-    for _, options in files:
-        both = [options.pop("method", None), options.pop("data", None)]
-        if not names and all(both):
-            names, argv = both, [*argv, *both]
-    if len(names) < 2 and len(words) == len(argv) - 1:
-        missing = "DATA" if names else "METHOD, DATA"
-        raise InputError(f"{missing}: missing; say twofold train ml-vae digits (twofold list shows both)")
-    if not names:
-        return _command(None), argv, []
+    method, data = (next((f[name] for _, f in files if name in f), None) for name in ("method", "data"))
+    if not (names or method) or (len(names) < 2 and not data):
+        if len(words) == len(argv) - 1:
+            what = "DATA" if names or method else "METHOD, DATA"
+            raise InputError(f"{what}: missing; say twofold train ml-vae digits (twofold list shows both)")
+        if not names:  # help
+            return _command(None), argv, []
     from twofold import methods
 
     known = {*methods.names(), *methods.CLASSES}
-    cls = methods.get(next((word for word in names if word in known), names[0]))
-    if trained not in (None, cls.name):
-        raise InputError(f"METHOD: {cls.name}; {given['out']} holds a training of {trained}, which resume goes on with")
+    cls = methods.get(next((name for name in names if name in known), method or names[0]))
+    names, _ = _scan(words, cls)  # now that it is known which words are values of its options
+    if trained not in (None, cls.name if not names else methods.get(names[0]).name):
+        raise InputError(f"METHOD: {names[0]}; {given['out']} holds a training of {trained}, which resume goes on with")
     train = _command(cls)
     parameters = App(default_command=train).assemble_argument_collection()
     flags = {name.removeprefix("--") for p in parameters if p.parse for name in p.names if name.startswith("--")}
     for file, options in files:
-        for key in options:
-            choose(f"{file}: option", key, sorted(flags))
-    return train, argv, [Dict(options, source=file, use_commands_as_keys=False) for file, options in files]
+        for name in options.keys() - {"method", "data"}:
+            choose(f"{file}: option", name, sorted(flags))
+    both = [str(word) for word in (method, data)[len(names) :] if word]
+    configs = [({k: v for k, v in f.items() if k not in ("method", "data")}, name) for name, f in files]
+    return train, [*argv, *both], [Dict(f, source=name, use_commands_as_keys=False) for f, name in configs]
 
 
 def _common() -> list[inspect.Parameter]:
@@ -101,12 +101,14 @@ def _common() -> list[inspect.Parameter]:
     return [p.replace(annotation=hints[p.name]) for p in common]
 
 
-def _scan(words: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """The words that are no options, and the common options, while the method's own are not known."""
+def _scan(words: list[str], cls: type[Method] | None = None) -> tuple[list[str], dict[str, Any]]:
+    """The words that are no options, and the options. While the method is not known, the values of its options are
+    among the words."""
     every = Annotated[str, Parameter(allow_leading_hyphen=True)]
     names = inspect.Parameter("names", inspect.Parameter.VAR_POSITIONAL, annotation=every)
-    function = _function([names, *(p for p in _common() if p.kind is p.KEYWORD_ONLY)], lambda: None)
-    _, bound, _, _ = App(default_command=function, help_flags=(), version_flags=()).parse_known_args(words)
+    options = [p for p in _common() if p.kind is p.KEYWORD_ONLY] + ([] if cls is None else [*own(cls).values()])
+    scanner = App(default_command=_function([names, *options], lambda: None), help_flags=(), version_flags=())
+    _, bound, _, _ = scanner.parse_known_args(words)
     given = dict(bound.arguments)
     return [name for name in given.pop("names", ()) if not name.startswith("-")], given
 
@@ -140,7 +142,7 @@ def own(cls: type[Method]) -> dict[str, inspect.Parameter]:
     found = {}
     for name, default in cls.options().items():
         hint = hints.get(name, type(default))
-        if not _writable(hint):
+        if not writable(hint):
             continue
         converter = whole if int in (hint, *get_args(hint)) else None
         about = Parameter(help=_told(cls, name), group=group, converter=converter)
@@ -149,9 +151,9 @@ def own(cls: type[Method]) -> dict[str, inspect.Parameter]:
     return found
 
 
-def _writable(hint: Any) -> bool:
+def writable(hint: Any) -> bool:
     if get_origin(hint) in (Union, types.UnionType, tuple, list):
-        return all(_writable(part) for part in get_args(hint) if part is not Ellipsis)
+        return all(writable(part) for part in get_args(hint) if part is not Ellipsis)
     return hint in (int, float, str, bool, type(None)) or get_origin(hint) is Literal
 
 

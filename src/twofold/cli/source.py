@@ -42,6 +42,10 @@ def parts(told: Settings) -> tuple[Dataset, Dataset]:
 def _data(told: Settings) -> Dataset:
     from twofold.data import load
 
+    if told.data_dir and not told.data_dir.is_dir() and not told.download:
+        raise MissingFileError(
+            f"data-dir: {str(told.data_dir)!r} is not a folder; expected the one that holds the data"
+        )
     options = dict(map(_option, told.data_option or ()))
     suffix, background = Path(told.data).suffix.lower(), told.background or ""
     if told.factor and suffix in COLUMNS:

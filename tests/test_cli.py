@@ -1,0 +1,445 @@
+"""The command line: what it understands, what it refuses and how, what it leaves, and what a kill can't spoil."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from twofold import methods, training
+from twofold.__main__ import main
+from twofold.cli import commands, parse, source
+from twofold.cli.settings import Settings
+
+QUICK = "--arch bouchacourt18-mnist --s 2 --z 2"  # small networks
+
+
+def run(line: str) -> int:
+    return main(shlex.split(line))
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory) -> Path:
+    """A folder with data as users have them: good, odd and broken."""
+    desk, random = tmp_path_factory.mktemp("desk"), np.random.default_rng(0)
+
+    def images(folder: str, count: int = 6, height: int = 33, grow: int = 0):
+        (desk / folder).mkdir(parents=True)
+        for i in range(count):
+            pixels = random.integers(0, 256, (height + i * grow, 40, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(desk / folder / f"{i}.png")
+
+    images("photos/anna"), images("photos/bert")
+    images("flat")
+    images("mixed/anna", grow=1), images("mixed/bert")
+    images("alone/only")
+    images("torn/anna"), images("torn/bert")
+    (desk / "torn/anna/0.png").write_bytes(b"\x89PNG and no more")
+    (desk / "empty").mkdir()
+    x, y = random.random((60, 5), np.float32), np.arange(60) % 3
+    spoilt = x.copy()
+    spoilt[7, 2] = np.nan
+    np.savez(desk / "ok.npz", x=x, y=y)
+    np.savez(desk / "nan.npz", x=spoilt, y=y)
+    np.savez(desk / "short.npz", x=x, y=y[:50])
+    np.savez(desk / "one.npz", x=x, y=0 * y)
+    np.savez(desk / "negative.npz", x=x, y=y - 2)
+    np.savez(desk / "none.npz", x=x[:0], y=y[:0])
+    np.savez(desk / "bright.npz", x=255 * random.random((60, 1, 8, 8), np.float32), y=y)
+    np.savez(desk / "named.npz", pictures=x, y=y)
+    np.savez(desk / "objects.npz", x=np.array([None, "a"]), y=y[:2])
+    (desk / "torn.npz").write_bytes((desk / "ok.npz").read_bytes()[:200])
+    rows = [f"{i},{i % 9},{'control' if i % 2 else 'case'},{i % 3}" for i in range(60)]
+    (desk / "patients.csv").write_text("\n".join(["age,score,group,site", *rows]))
+    (desk / "gaps.csv").write_text("\n".join(["age,score,group,site", ",3,case,1", *rows]))
+    (desk / "notes.txt").write_text("hello")
+    (desk / "wrong.toml").write_text('method = "vae"\ndata = "toy"\nbathc_size = 3')
+    (desk / "typed.json").write_text('{"method": "vae", "data": "toy", "steps": "many"}')
+    (desk / "torn.toml").write_text("steps = [")
+    return desk
+
+
+def tree(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"))
+
+
+WRONG = {  # the command -> what its one line must say
+    "trian": ["trian", "train"],
+    "--bogus": ["--bogus"],
+    "list extra": ["extra"],
+    "train": ["METHOD, DATA", "missing"],
+    "train ml-vae": ["DATA", "missing"],
+    "train ml-va digits": ["method", "'ml-va'", "did you mean 'ml-vae'"],
+    "train ml-vae digitz": ["data", "'digitz'", "did you mean 'digits'"],
+    "train ml-vae digits more": ["more", "twofold train --help"],
+    "train ml-vae digits --stps 3": ["--stps", "--steps"],
+    "train ml-vae digits --bta 3": ["--bta", "--beta"],
+    "train ml-vae digits --lambda-s 3": ["--lambda-s"],
+    "train ml-vae digits --steps": ["--steps", "requires"],
+    "train ml-vae digits --steps many": ["--steps", "'many'", "whole number"],
+    "train ml-vae digits --steps 1.5": ["--steps", "'1.5'", "whole number"],
+    "train ml-vae digits --steps 1 --steps 2": ["--steps", "multiple"],
+    "train ml-vae digits --steps 0": ["steps", "0", "positive"],
+    "train ml-vae digits --steps -4": ["steps", "-4", "positive"],
+    "train ml-vae digits --steps 4 --epochs 1": ["steps, epochs", "one of the two"],
+    "train ml-vae digits --batch-size 0": ["batch_size", "0", "positive"],
+    "train ml-vae digits --seed x": ["--seed", "'x'"],
+    "train ml-vae digits --lr -1": ["lr", "-1"],
+    "train ml-vae digits --s -1": ["s: -1", "0 or more"],
+    "train ml-vae digits --s 0 --z 0": ["s, z", "at least one"],
+    "train ml-vae digits --arch cnn": ["arch", "'cnn'", "conv"],
+    "train ml-vae ok.npz --arch conv": ["arch", "conv needs images", "mlp"],
+    "train ml-vae digits --beta x": ["--beta", '"x"', "float"],
+    "train ml-vae digits --scale 0": ["scale", "positive"],
+    "train ml-vae digits --evidence prodct": ["--evidence", '"prodct"', 'Did you mean "product"'],
+    "train ml-vae digits --device tpu": ["device", "'tpu'", "cpu"],
+    "train ml-vae digits --devices 0": ["devices", "0", "positive"],
+    "train ml-vae digits --precision fp16": ["--precision", "fp16", "bf16"],
+    "train ml-vae digits --factor digt": ["factor", "'digt'", "digit"],
+    "train ml-vae digits --per-group 0": ["per_group", "0", "at least 1"],
+    "train vae digits --per-group 4": ["per_group", "vae learns from images", "ml-vae"],
+    "train ml-vae digits --background digit=0": ["background", "ml-vae learns from groups", "contrastive"],
+    "train contrastive digits": ["background", "FACTOR=VALUE", "grassy-digits", "contrastive learns from reference"],
+    "train contrastive digits --background digit": ["background", "'digit'", "FACTOR=VALUE"],
+    "train contrastive digits --background digit=12": ["background (digit)", "'12'"],
+    "train contrastive patients.csv --background group=contrl": ["'contrl'", "did you mean 'control'"],
+    "train contrastive patients.csv --background sight=1": ["'sight'", "did you mean 'site'"],
+    "train ml-vae patients.csv --factor sight": ["factor", "'sight'", "did you mean 'site'"],
+    "train ml-vae digits --data-option size": ["data-option", "'size'", "NAME=VALUE"],
+    "train ml-vae digits --data-option size=3": ["'size'", "digits takes none"],
+    "train ml-vae photos --data-option sise=3": ["'sise'", "did you mean 'size'"],
+    "train ml-vae photos --data-option size=big": ["size", "'big'", "whole number"],
+    "train ml-vae mixed": ["mixed", "40", "--data-option size="],
+    "train ml-vae flat": ["flat has no classes", "sub-folder", "from images alone", "vae"],
+    "train ml-vae alone": ["one group only", "at least two"],
+    "train ml-vae torn": ["1 of 12 files", "anna/0.png"],
+    "train ml-vae empty": ["empty", "no images"],
+    "train ml-vae notes.txt": ["data", "notes.txt", ".csv"],
+    "train ml-vae nowhere.csv": ["data", "nowhere.csv", "does not exist"],
+    "train ml-vae nan.npz": ["nan.npz", "NaN or Inf in 1 of 60"],
+    "train ml-vae short.npz": ["short.npz", "50 values for 60"],
+    "train ml-vae one.npz": ["one group only"],
+    "train ml-vae negative.npz": ["-2 is out of range"],
+    "train ml-vae none.npz": ["none.npz", "at least one observation"],
+    "train ml-vae bright.npz": ["bright.npz", "[0, 1]"],
+    "train ml-vae objects.npz": ["objects.npz"],
+    "train ml-vae torn.npz": ["torn.npz", "can't be read"],
+    "train ml-vae named.npz": ["'x'", "pictures", "--data-option x="],
+    "train ml-vae gaps.csv --factor group": ["gaps.csv", "1 missing", "--data-option missing="],
+    "train vae mnist --data-dir nowhere": ["data-dir", "nowhere' is not a folder"],
+    "train vae mnist --data-dir empty": ["mnist", "--data-dir"],
+    "train ml-vae digits --out notes.txt": ["out", "notes.txt", "is a file"],
+    "train ml-vae digits --out photos": ["out", "photos", "exists", "resume"],
+    "train ml-vae digits --out notes.txt/run --steps 2": ["out", "notes.txt/run"],
+    "train ml-vae digits --resume": ["resume", "--out"],
+    "train --resume --out nowhere": ["nowhere", "is no folder"],
+    "train ml-vae digits --resume --out photos": ["out", "photos", "no run to resume"],
+    "train --config nowhere.toml": ["config", "nowhere.toml", "does not exist"],
+    "train --config notes.txt": ["config", "notes.txt", ".toml or .json"],
+    "train --config torn.toml": ["config", "torn.toml is no TOML"],
+    "train --config wrong.toml": ["wrong.toml", "'bathc-size'", "did you mean 'batch-size'"],
+    "train --config typed.json": ["steps", "'many'", "whole number"],
+    "evaluate": ["RUN", "requires"],
+    "evaluate nowhere": ["RUN", "nowhere", "is no folder"],
+    "evaluate photos": ["RUN", "photos", "config.json"],
+    "report nowhere": ["RUN", "nowhere", "is no folder"],
+    "demo --steps x": ["--steps", "'x'"],
+    "demo --out photos": ["out", "photos", "exists"],
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_bad_input_is_one_line_status_2_and_nothing_written(line, desk, monkeypatch, capsys):
+    monkeypatch.chdir(desk)
+    monkeypatch.delenv("TWOFOLD_DATA", raising=False)
+    before = tree(desk)
+    assert run(line) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    for part in WRONG[line]:
+        assert part in err
+    assert tree(desk) == before
+
+
+def test_bad_input_to_the_process_itself(desk):
+    """No traceback, no warning, no folder: as a user sees it."""
+    before = tree(desk)
+    words = [sys.executable, "-m", "twofold", "train", "ml-vae", "digits", "--steps", "many"]
+    done = subprocess.run(words, cwd=desk, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: Invalid value for --steps: 'many'; expected a whole number")
+    assert done.stderr.count("\n") == 1
+    assert tree(desk) == before
+
+
+def test_help_does_not_wait_for_torch_and_threads_wait_passively():
+    code = """
+import os, sys
+from twofold.__main__ import main
+for line in ("--help", "--version", "", "train --help", "train vae", "evaluate --help", "demo --help"):
+    try:
+        main(line.split())
+    except SystemExit as end:
+        assert not end.code
+assert not {"torch", "numpy", "sklearn", "matplotlib"} & set(sys.modules)
+print(os.environ["OMP_WAIT_POLICY"], os.environ.get("KMP_BLOCKTIME"))
+"""
+    for policy, waits in ((None, "PASSIVE 0"), ("ACTIVE", "ACTIVE None")):
+        environ = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME")}
+        environ |= {} if policy is None else {"OMP_WAIT_POLICY": policy}
+        done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1:] == [waits], done.stderr
+        for command in ("demo", "train", "evaluate", "report", "list"):
+            assert f" {command} " in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "twofold", "--help"], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.stderr == ""
+    assert done.returncode != 0
+
+
+def test_the_help_of_a_method_shows_its_own_options(capsys):
+    assert run("train ml-vae --help") == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for part in (
+        "Multi-Level VAE",
+        "--evidence",
+        "--beta",
+        "weights both KLs",
+        "default: 1.0",
+        "--batch-size",
+        "groups",
+    ):
+        assert part in text
+    assert "[choices: product, mixture]" in text
+
+
+@pytest.mark.parametrize("cls", methods.CLASSES.values(), ids=lambda cls: cls.__name__)
+def test_every_option_of_a_method_is_an_option_of_train(cls):
+    own = parse.own(cls)
+    hints = get_type_hints(cls.__init__)
+    assert set(own) == {name for name in cls.options() if parse.writable(hints[name])}
+    common = {field.name for field in fields(Settings)} | set(inspect.signature(commands.train).parameters)
+    assert not common & set(own), "an option of the method would hide one of train's"
+    for name, option in own.items():
+        assert option.default == cls.options()[name]
+        told = option.annotation.__metadata__[0].help or get_origin(hints[name]) is Literal  # its choices say it
+        assert told, f"{cls.__name__}'s docstring doesn't say what `{name}` does"
+
+
+def test_train_has_the_defaults_of_fit_and_build():
+    told = Settings()
+    here = inspect.signature(commands.train).parameters
+    for name, parameter in inspect.signature(training.fit).parameters.items():
+        if name in here:
+            assert (here[name].default or None) == (parameter.default or None), name
+        elif hasattr(told, name):
+            assert getattr(told, name) == parameter.default, name
+    for name, parameter in inspect.signature(methods.VAE.build).parameters.items():
+        assert not hasattr(told, name) or getattr(told, name) == parameter.default, name
+    assert set(get_args(get_type_hints(Settings)["precision"])) <= set(training.PRECISIONS)
+    assert set(source.TAKES) == {source.kind(cls) for cls in methods.CLASSES.values()} | set(source.TAKES)
+
+
+def test_list_names_methods_data_and_networks(capsys):
+    assert run("list") == 0
+    text = capsys.readouterr().out
+    for part in (*methods.names(), "digits", "sprites", "1 x 8 x 8", "character*", "bouchacourt18-mnist", "groups"):
+        assert part in text
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, desk) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("ok.npz", "photos", "patients.csv", "gaps.csv", "mixed"):
+        (tmp_path / name).symlink_to(desk / name)
+    return tmp_path
+
+
+def config(folder: str) -> dict:
+    return json.loads((Path(folder) / "config.json").read_text())
+
+
+def test_train_numbers_its_folders_and_says_what_is_next(here, capsys):
+    for number in (1, 2):
+        assert run(f"train --beta 2 ml-vae ok.npz {QUICK} --steps 3 --seed 5 --lr 0.01 --batch-size=16") == 0
+        out = capsys.readouterr().out
+        assert f"run: runs/ml-vae-ok-00{number} " in out
+        assert f"twofold evaluate runs/ml-vae-ok-00{number}" in out
+        assert f"twofold report runs/ml-vae-ok-00{number}" in out
+    found = config("runs/ml-vae-ok-001")
+    assert found["config"]["beta"] == 2
+    assert found["config"]["evidence"] == "product"  # the whole configuration, defaults too
+    assert found["plan"]["optim"]["model"]["lr"] == 0.01
+    assert (found["plan"]["steps"], found["plan"]["batch_size"], found["plan"]["seed"]) == (3, 16, 5)
+    told = found["about"]["settings"]
+    assert told["data"] == str((here / "ok.npz").resolve())
+    assert (told["method"], told["own"]["beta"], told["seed"]) == ("ml-vae", 2, 5)
+    one, two = (Path(f"runs/ml-vae-ok-00{i}/method.safetensors").read_bytes() for i in (1, 2))
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("line", "supervision", "n"),
+    [
+        ("train ml-vae photos --arch mlp", "Groups", 10),
+        ("train ml-vae mixed --arch mlp --data-option size=8,10 --data-option grey=true", "Groups", 10),
+        ("train ml-vae patients.csv --factor site", "Groups", 48),  # a column of numbers, made a factor
+        ("train ml-vae gaps.csv --factor group --data-option missing=drop --per-group 3", "Groups", 48),
+        ("train contrastive patients.csv --background group=control", "Reference", 24),
+        ("train contrastive patients.csv --background site=1 --factor group --no-such", "", 0),
+        ("train vae ok.npz --factor y --epochs 1", "Images", 48),
+    ],
+)
+def test_data_and_flags_make_the_supervision(line, supervision, n, here, capsys):
+    status = run(f"{line} --s 2 --z 2 --out run" + (" --steps 2" if "--epochs" not in line else ""))
+    if not supervision:
+        assert status == 2
+        return
+    assert status == 0, capsys.readouterr().err
+    assert config("run")["supervision"] == supervision
+    assert config("run")["facts"]["n"] == n
+
+
+def test_an_official_split_is_kept_to(here):
+    from twofold.data import load
+
+    parts = load("grassy-digits").split("official")
+    train, test = source.parts(Settings(data="grassy-digits"))
+    assert (train.hash, test.hash) == (parts[0].hash, parts[-1].hash)
+    train, test = source.parts(Settings(data="digits", seed=3))
+    assert (len(train), len(test)) == (1438, 359)
+    assert train.hash != source.parts(Settings(data="digits", seed=4))[0].hash
+
+
+def test_config_files_hold_options_and_flags_win(here):
+    Path("a.toml").write_text(
+        'method = "ml-vae"\ndata = "toy"\nsteps = 9\nbatch_size = 32\n'
+        'evidence = "mixture"\ns = 2\n[data-option]\nn = 300'
+    )
+    Path("b.json").write_text(json.dumps({"steps": 9, "batch-size": 32, "resume": False, "data_option": ["n=300"]}))
+    assert run("train --config a.toml --steps 2 --out a") == 0
+    assert run("train ml-vae toy --config b.json --steps 2 --out b --evidence mixture --s 2") == 0
+    for name in "ab":
+        assert (config(name)["plan"]["steps"], config(name)["plan"]["batch_size"]) == (2, 32)
+        assert config(name)["facts"]["n"] == 240
+    assert config("a")["config"] == config("b")["config"]
+    assert config("a")["config"]["evidence"] == "mixture"
+
+
+def test_resume_remembers_and_extends(here, capsys):
+    assert run(f"train ml-vae ok.npz {QUICK} --steps 8 --batch-size 16 --beta 2 --out whole") == 0
+    assert run(f"train ml-vae ok.npz {QUICK} --steps 4 --batch-size 16 --beta 2 --out part") == 0
+    assert run("train --resume --out part --steps 8") == 0  # METHOD, DATA, options: from the run
+    whole, part = (Path(name, "method.safetensors").read_bytes() for name in ("whole", "part"))
+    assert whole == part
+    assert run("train --resume --out part") == 0  # nothing is left to do
+    capsys.readouterr()
+    for line, says in (
+        ("--steps 3", ["steps: 3", "8 already"]),
+        ("--beta 3", ["beta", "2", "3"]),
+        ("--seed 1", ["seed"]),
+    ):
+        assert run(f"train --resume --out part {line}") == 2
+        err = capsys.readouterr().err
+        assert [part for part in says if part not in err] == [], err
+        assert err.count("\n") == 1
+    assert run("train vae ok.npz --resume --out part") == 2
+    assert "holds a training of ml-vae" in capsys.readouterr().err
+    assert run(f"train ml-vae toy {QUICK} --resume --out part --steps 8") == 2
+    assert "resume: " in capsys.readouterr().err
+    assert run(f"train ml-vae ok.npz {QUICK} --steps 8 --batch-size 16 --beta 2 --out part") == 2
+    assert "exists" in capsys.readouterr().err
+    assert Path("part/method.safetensors").read_bytes() == whole
+    assert (
+        run(f"train ml-vae ok.npz {QUICK} --steps 8 --batch-size 16 --beta 2 --out new --resume") == 0
+    )  # from nothing
+    assert Path("new/method.safetensors").read_bytes() == whole
+
+
+def test_killed_while_training_and_resumed_is_undisturbed(here, monkeypatch):
+    """SIGKILL, past a checkpoint and with rows logged after it."""
+    line = f"train ml-vae ok.npz {QUICK} --batch-size 16"
+    assert run(f"{line} --steps 60 --out whole") == 0
+    assert run(f"{line} --steps 20 --out part") == 0
+    words = [sys.executable, "-m", "twofold", "train", "--resume", "--out", "part", "--steps", "1000000"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    rows, end = 0, time.monotonic() + 120
+    while rows < 25 and time.monotonic() < end:
+        rows = Path("part/metrics.csv").read_text().count("\n")
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert run("train --resume --out part --steps 60") == 0
+    assert Path("part/method.safetensors").read_bytes() == Path("whole/method.safetensors").read_bytes()
+    steps = [row.split(",")[0] for row in Path("part/metrics.csv").read_text().splitlines()[1:]]
+    assert steps == [str(step) for step in range(1, 61)]
+
+
+def interrupted(monkeypatch, at: int, error: BaseException):
+    """Makes a training stop with `error` at a step."""
+    from twofold.training import Progress
+
+    def update(self, step, values=None):
+        if step >= at:
+            raise error
+
+    monkeypatch.setattr(Progress, "update", update)
+
+
+def test_an_interruption_tells_how_to_go_on(here, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        interrupted(patch, 3, KeyboardInterrupt())
+        assert run(f"train ml-vae ok.npz {QUICK} --steps 6") == 130
+    err = capsys.readouterr().err
+    assert "twofold train --resume --out runs/ml-vae-ok-001" in err
+    assert "Traceback" not in err
+    assert run("train --resume --out runs/ml-vae-ok-001") == 0
+    assert run(f"train ml-vae ok.npz {QUICK} --steps 6") == 0
+    one, two = (Path(f"runs/ml-vae-ok-00{i}/method.safetensors").read_bytes() for i in (1, 2))
+    assert one == two
+
+
+def test_what_the_disk_refuses_is_one_line(here, monkeypatch, capsys):
+    for number, says in ((errno.ENOSPC, "no space"), (errno.EACCES, "ermission denied"), (errno.EROFS, "ead-only")):
+        with monkeypatch.context() as patch:
+            interrupted(patch, 3, OSError(number, os.strerror(number), "somewhere"))
+            assert run(f"train ml-vae ok.npz {QUICK} --steps 6 --out run{number}") == 2
+        err = capsys.readouterr().err
+        assert err.startswith("error: out: ")
+        assert says in err
+        assert f"run{number}" in err
+        assert err.count("\n") == 1
+    with monkeypatch.context() as patch:
+        interrupted(patch, 3, MemoryError())
+        assert run(f"train ml-vae ok.npz {QUICK} --steps 6 --out small") == 2
+    assert "--batch-size" in capsys.readouterr().err
+
+
+def test_a_loss_that_turns_nan_names_the_last_good_checkpoint(here, capsys):
+    assert run(f"train vae ok.npz {QUICK} --steps 40 --lr 1e30 --out run") == 2
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith("error: loss: ")
+    assert "run/checkpoint.safetensors" in err
+    assert Path("run/checkpoint.safetensors").is_file()
+    assert not Path("run/method.safetensors").exists()
