@@ -24,7 +24,7 @@ install_import_hook(["twofold.distributions", "twofold.divergences"], "beartype.
 torch.set_num_threads(1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyof():
     """`anyof(kind, shape, n=48, seed=0)`: a supervision of class `kind` on random observations, groups and classes."""
 

@@ -12,14 +12,17 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+from cyclopts import App, CycloptsError
 from PIL import Image
+from torch import nn
 
-from twofold import methods, training
+from twofold import evaluation, methods, report, training
 from twofold.__main__ import main
 from twofold.cli import commands, parse, source
 from twofold.cli.settings import Settings
@@ -247,6 +250,48 @@ def test_every_option_of_a_method_is_an_option_of_train(cls):
         assert told, f"{cls.__name__}'s docstring doesn't say what `{name}` does"
 
 
+class Odd(methods.VAE):
+    """A method whose options are of every kind. `rounds`: how many. `sharp`: whether.
+
+    `widths` are numbers; `frozen` is a network of one's own.
+    """
+
+    name = "odd"
+
+    def __init__(
+        self,
+        encoder,
+        decoder,
+        *,
+        rounds: int = 3,
+        warmup: int | None = None,
+        sharp: bool = True,
+        widths: tuple[int, ...] = (4, 2),
+        kind: Literal["I", "II"] = "I",
+        frozen: nn.Module | None = None,
+    ):
+        super().__init__(encoder, decoder)
+
+
+def test_options_of_every_kind():
+    assert list(parse.own(Odd)) == ["rounds", "warmup", "sharp", "widths", "kind"]
+    app = App(default_command=parse._command(Odd))
+
+    def read(line: str) -> dict:
+        _, bound, _ = app.parse_args(f"odd toy {line}", print_error=False, exit_on_error=False)
+        return {name: value for name, value in bound.arguments.items() if name in parse.own(Odd)}
+
+    assert read("") == {}
+    line = "--no-sharp --rounds 5 --warmup 7 --widths 8 --widths 4 --kind II"
+    assert read(line) == {"sharp": False, "rounds": 5, "warmup": 7, "widths": (8, 4), "kind": "II"}
+    assert read("--sharp --warmup none") == {"sharp": True, "warmup": None}
+    for wrong in ("--rounds 1.5", "--warmup soon", "--kind III", "--widths a", "--frozen x"):
+        with pytest.raises(CycloptsError):
+            read(wrong)
+    assert parse._told(Odd, "sharp") == "`sharp`: whether."
+    assert parse._told(Odd, "widths").startswith("`widths` are numbers")
+
+
 def test_train_has_the_defaults_of_fit_and_build():
     told = Settings()
     here = inspect.signature(commands.train).parameters
@@ -258,7 +303,7 @@ def test_train_has_the_defaults_of_fit_and_build():
     for name, parameter in inspect.signature(methods.VAE.build).parameters.items():
         assert not hasattr(told, name) or getattr(told, name) == parameter.default, name
     assert set(get_args(get_type_hints(Settings)["precision"])) <= set(training.PRECISIONS)
-    assert set(source.TAKES) == {source.kind(cls) for cls in methods.CLASSES.values()} | set(source.TAKES)
+    assert {source.kind(cls) for cls in methods.CLASSES.values()} <= set(source.TAKES)
 
 
 def test_list_names_methods_data_and_networks(capsys):
@@ -307,16 +352,12 @@ def test_train_numbers_its_folders_and_says_what_is_next(here, capsys):
         ("train ml-vae patients.csv --factor site", "Groups", 48),  # a column of numbers, made a factor
         ("train ml-vae gaps.csv --factor group --data-option missing=drop --per-group 3", "Groups", 48),
         ("train contrastive patients.csv --background group=control", "Reference", 24),
-        ("train contrastive patients.csv --background site=1 --factor group --no-such", "", 0),
         ("train vae ok.npz --factor y --epochs 1", "Images", 48),
     ],
 )
 def test_data_and_flags_make_the_supervision(line, supervision, n, here, capsys):
-    status = run(f"{line} --s 2 --z 2 --out run" + (" --steps 2" if "--epochs" not in line else ""))
-    if not supervision:
-        assert status == 2
-        return
-    assert status == 0, capsys.readouterr().err
+    length = "" if "--epochs" in line else "--steps 2"
+    assert run(f"{line} --s 2 --z 2 {length} --out run") == 0, capsys.readouterr().err
     assert config("run")["supervision"] == supervision
     assert config("run")["facts"]["n"] == n
 
@@ -443,3 +484,80 @@ def test_a_loss_that_turns_nan_names_the_last_good_checkpoint(here, capsys):
     assert "run/checkpoint.safetensors" in err
     assert Path("run/checkpoint.safetensors").is_file()
     assert not Path("run/method.safetensors").exists()
+
+
+def test_evaluate_and_report(here, capsys, monkeypatch):
+    monkeypatch.setattr("twofold.report.PICTURES", dict(list(report.PICTURES.items())[:2]))
+    assert run(f"train ml-vae ok.npz {QUICK} --steps 4 --out run") == 0
+    capsys.readouterr()
+    assert run("evaluate run") == 0
+    out = capsys.readouterr().out
+    assert "What s and z tell" in out
+    assert "chance" in out
+    found = json.loads(Path("run/evaluation.json").read_text())
+    assert found["factors"]["y"]["leakage"].keys() == {"s", "z"}
+    assert run("evaluate run --json") == 0
+    assert json.loads(capsys.readouterr().out) == found
+    stamp = Path("run/evaluation.json").stat().st_mtime_ns
+    assert run("report run") == 0
+    assert capsys.readouterr().out == f"{Path('run/report.html')}\n"
+    assert "<html" in Path("run/report.html").read_text()
+    assert Path("run/evaluation.json").stat().st_mtime_ns == stamp  # measured once
+    assert run("train --resume --out run --steps 5") == 0
+    assert run("report run") == 0
+    assert Path("run/evaluation.json").stat().st_mtime_ns > stamp  # the weights are newer
+    assert "note" not in capsys.readouterr().err
+    assert sorted(path.name for path in Path("run").iterdir() if path.name.startswith(".")) == []
+
+
+def test_evaluate_says_what_it_stands_on(here, capsys, monkeypatch):
+    assert run(f"train ml-vae ok.npz {QUICK} --steps 4 --out run") == 0
+    Path("run/method.safetensors").unlink()
+    capsys.readouterr()
+    assert run("evaluate run") == 0  # from another folder, too
+    assert "note: the training in run has not ended: this is its checkpoint, of step 4 of 4" in capsys.readouterr().err
+    assert run("evaluate run --data-dir run") == 0
+    told = json.loads(Path("run/config.json").read_text())
+    for change, says in (
+        (lambda: Path("ok.npz").unlink(), ""),
+        (lambda: told["about"]["settings"].update(data="gone.npz"), "'gone.npz' does not exist"),
+        (
+            lambda: told["about"]["settings"].update(data="patients.csv", factor="site"),
+            "made for observations of shape",
+        ),
+        (lambda: told.update(about={}), "from Python"),
+    ):
+        change()
+        Path("run/config.json").write_text(json.dumps(told))
+        assert run("evaluate run") == (2 if says else 0)
+        assert says in capsys.readouterr().err
+    Path("run/config.json").write_text("{")
+    assert run("evaluate run") == 2
+    assert "damaged" in capsys.readouterr().err
+    assert run(f"train ml-vae photos {QUICK} --steps 4 --out other") == 0
+    whole = Path("other/method.safetensors").read_bytes()
+    Path("other/method.safetensors").write_bytes(whole[:100])
+    assert run("evaluate other") == 2
+    assert "truncated" in capsys.readouterr().err
+
+
+def test_evaluate_notes_that_the_data_have_changed(here, capsys):
+    np.savez("mine.npz", x=np.random.default_rng(1).random((60, 5), np.float32), y=np.arange(60) % 3)
+    assert run(f"train ml-vae mine.npz {QUICK} --steps 4 --out run") == 0
+    np.savez("mine.npz", x=np.random.default_rng(2).random((60, 5), np.float32), y=np.arange(60) % 3)
+    assert run("evaluate run") == 0
+    assert "note: mine.npz has changed since it was trained on" in capsys.readouterr().err
+
+
+def test_demo_trains_measures_and_shows(here, capsys, monkeypatch):
+    quick = partial(evaluation.evaluate, probes=("knn",), clustering=False)
+    monkeypatch.setattr("twofold.evaluation.evaluate", quick)
+    monkeypatch.setattr("twofold.report.PICTURES", dict(list(report.PICTURES.items())[:2]))
+    assert run("demo --steps 3") == 0
+    out = capsys.readouterr().out
+    for part in ("run: runs/demo-001", "What s and z tell", "digit", "report: runs/demo-001/report.html"):
+        assert part in out
+    assert Path("runs/demo-001/report.html").is_file()
+    assert config("runs/demo-001")["method"] == "MLVAE"
+    assert run("demo --steps 3 --seed 1 --out mine") == 0
+    assert config("mine")["plan"]["seed"] == 1

@@ -469,16 +469,33 @@ def test_one_process_gathers_nothing():
     assert gathered(x) is x
 
 
-def test_group_dependence_is_a_difference_of_mean_distances():
+def test_group_dependence_compares_kernels_of_pairs():
     random = np.random.default_rng(0)
-    z, group = random.normal(size=(9, 2)), np.array([0, 0, 0, 1, 1, 2, 2, 2, 2])
+    z, group = 3 + 5 * random.normal(size=(9, 2)), np.array([0, 0, 0, 1, 1, 2, 2, 2, 2])
     mask = np.array([1, 1, 1, 1, 1, 1, 1, 0, 1])
-    apart, alike = [], []
-    for i, j in pairs_of(range(9), range(9)):
-        if i != j and mask[i] and mask[j]:
-            (alike if group[i] == group[j] else apart).append(np.linalg.norm(z[i] - z[j]))
+    real = z[mask == 1]
+    unit = (z - real.mean(0)) / (real.std(0) + 1e-4)
+    total = 0.0
+    for width in (0.05, 0.1, 0.2, 0.4):
+        kernels = {True: [], False: []}
+        for i, j in pairs_of(range(9), range(9)):
+            if i != j and mask[i] and mask[j]:
+                distance = ((unit[i] - unit[j]) ** 2).sum() / 2
+                kernels[group[i] == group[j]].append(math.exp(-distance / (2 * width)))
+        total += math.log(np.mean(kernels[True]) + 1e-6) - math.log(np.mean(kernels[False]) + 1e-6)
     found = group_dependence(torch.from_numpy(z), torch.from_numpy(group), torch.from_numpy(mask))
-    assert found.item() == pytest.approx(np.mean(apart) - np.mean(alike), rel=1e-9)
+    assert found.item() == pytest.approx(total / 4, rel=1e-9)
+
+
+def test_group_dependence_tells_dependent_from_independent_codes():
+    random = torch.Generator().manual_seed(0)
+    group = torch.arange(16).repeat_interleave(8)
+    z = torch.randn(128, 4, generator=random)
+    told = torch.randn(16, 4, generator=random)[group]
+    free, bound = (group_dependence(code, group).item() for code in (z, z + 2 * told))
+    assert abs(free) < 0.3
+    assert bound > 1
+    assert group_dependence(1000 * (z + 2 * told) + 7, group).item() == pytest.approx(bound, rel=1e-2)  # no scale
 
 
 # -- is every cited equation tested? -----------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from sketches import RANKED, QuietVAE, ranked
 
+from sketches import RANKED, QuietVAE, ranked
 from twofold import Images, fit, load
 from twofold.errors import InputError
 from twofold.method import read_tensors

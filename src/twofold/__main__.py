@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     put right, 130 for an interruption, 141 for a reader that went away."""
     if "OMP_WAIT_POLICY" not in os.environ:  # before torch loads
         os.environ.update({name: os.environ.get(name, value) for name, value in PASSIVE.items()})
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a sign must not end the program
     from twofold.cli import run
     from twofold.errors import TwofoldError
 

@@ -114,8 +114,8 @@ class Mixture:
     @property
     def variance(self) -> Tensor:
         """Of the mixture: the mean of the variances plus the variance of the means."""
-        second = self.components.variance + self.components.mean.square()
-        return (self.weight.unsqueeze(-1) * second).sum(-2) - self.mean.square()
+        off = self.components.mean - self.mean.unsqueeze(-2)
+        return (self.weight.unsqueeze(-1) * (self.components.variance + off.square())).sum(-2)
 
     @property
     def stddev(self) -> Tensor:

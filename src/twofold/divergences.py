@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ot
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
@@ -15,6 +14,8 @@ def wasserstein2(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tens
     min over plans T with uniform marginals of sum_ij T_ij |a_i - b_j|^2. The plan is exact (linear programme, POT); the
     gradient goes through the costs only, which is the whole gradient where the plan is unique (Danskin; Sec. 3.2).
     """
+    import ot  # takes longer to load than most trainings' first step; needed here alone
+
     with torch.no_grad():
         cost = torch.cdist(a.float(), b.float()).square().double().cpu().numpy()
         plan = torch.from_numpy(ot.emd([], [], cost))

@@ -57,7 +57,7 @@ class PixelError(Result):
     n: int
 
     def __str__(self) -> str:
-        return f"MSE {self.mse:.4g} [{self.mse_low:.4g}, {self.mse_high:.4g}], MAE {self.mae:.4g}"
+        return f"MSE {self.mse:.3g} [{self.mse_low:.3g}, {self.mse_high:.3g}], MAE {self.mae:.3g}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -138,7 +138,13 @@ class Evaluation:
 
     @property
     def headline(self) -> str:
-        """What s and z tell of the factor that s is about, in one or two sentences."""
+        """What s and z tell of the factor that s is about, in a few sentences; and whether anything is reconstructed."""
+        both, mean = (self.reconstruction.get(which) for which in ("both", "mean"))
+        if both and mean and both.mse_high >= mean.mse:
+            return f"{self._told()} Reconstructions are no better than the mean training observation."
+        return self._told()
+
+    def _told(self) -> str:
         if self.about not in self.factors:
             why = self.skipped.get(f"factor {self.about}", "no factor says what s is about")
             return f"What s and z tell was not measured: {self.skipped.get('codes', why)}."

@@ -33,7 +33,7 @@ CLASSES = (
 )  # fmt: skip
 """Paul Tol's "muted" and grey: ten colours that colour-blind eyes tell apart."""
 DPI = 200  # two dots a pixel of a usual screen; sizes below are in dots
-TILE, VECTOR = 112, (176, 104)
+TILE, VECTOR = 144, (176, 112)
 GAP, BREAK, EDGE = 6, 22, 10
 
 
@@ -61,7 +61,7 @@ def image_grid(
 
     rows, columns: a label each. row_spans, column_spans: labels of several. row_breaks, column_breaks: a wider gap
     before these. frames `[R][C]`: a colour around a tile, or None. Images are enlarged by whole factors, without
-    smoothing; those of more than 112 pixels are reduced. Raises `InputError` for another shape.
+    smoothing; those of more than 144 pixels are reduced. Raises `InputError` for another shape.
     """
     x = torch.as_tensor(images)
     if x.ndim not in (3, 5) or min(x.shape) == 0:
@@ -96,9 +96,9 @@ def image_grid(
                 box = Rectangle((start[c] - 3, top[r] - 3), wide + 6, high + 6, fill=False, ec=colour, lw=1.6)
                 axes.add_patch(box)
     for y, label in zip(top, rows or ()):
-        _write(axes, left - 14, y + high / 2, label, ha="right")
+        _write(axes, left - 14, y + high / 2, _short(label), ha="right")
     for a, label in zip(start, columns or ()):
-        _write(axes, a + wide / 2, head - 16, label, color=SOFT)
+        _write(axes, a + wide / 2, head - 16, _short(label, wide // 14), color=SOFT)
     for span in column_spans:
         ends, y = (start[span.first], start[span.last] + wide), EDGE + 34
         axes.plot(ends, (y, y), color=span.colour, lw=1.2, solid_capstyle="butt")
@@ -147,7 +147,7 @@ def interpolation_grid(images) -> Figure:
 def reconstruction_rows(x, both, s=None, z=None) -> Figure:
     """Originals above what comes back from both halves, from s alone and from z alone: `[N, *shape]` each; s and z may
     be left out [Contrast21, Fig. 5]."""
-    named = {"original": x, "s and z": both, "s alone": s, "z alone": z}
+    named = {"original": x, "reconstruction": both, "s alone": s, "z alone": z}
     rows = {name: value for name, value in named.items() if value is not None}
     stacked = _stack(*((name, value, 1) for name, value in rows.items()))
     return image_grid(_rows(stacked), rows=list(rows), row_breaks=(1,))
@@ -226,7 +226,8 @@ def loss_curves(metrics: Sequence[Mapping[str, float]]) -> Figure:
         raise InputError(f"metrics: {', '.join(metrics[0])}; expected terms named player/term")
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(9, 1.8 * rows + 0.2), dpi=DPI, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(9, 1.9 * rows + 0.2), dpi=DPI, facecolor="white", layout="constrained")
+    figure.get_layout_engine().set(hspace=0.1)  # pyright: ignore
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for axes, (title, colour, values) in zip(grid, panels):
         _style(axes)
@@ -280,7 +281,7 @@ def leakage_chart(leakage: Mapping[str, Mapping[str, Any]]) -> Figure:
     order = [labels.index(name) for name in ("s", "z", "chance")]
     figure.legend(
         [handles[i] for i in order],
-        ["from s", "from z", "chance"],
+        ["from s", "from z", "best constant"],
         loc="outside upper right",
         ncols=3,
         frameon=False,
@@ -325,13 +326,18 @@ def code_map(
         axes.set_title(f"{how}{half} ({wide} dimension{'s' * (wide > 1)})", fontsize=10, color=HALVES[half], loc="left")
         if len(rest):
             axes.scatter(*rest.T, s=size, c=SOFT, marker="x", lw=0.6, alpha=0.7, label="background")
-            axes.legend(loc="upper right", fontsize=8, frameon=False)
         points = _colour(axes, own, y, names, size, half)
         if points is not None and axes is figure.axes[len(halves) - 1]:
             bar = figure.colorbar(points, ax=figure.axes[: len(halves)], fraction=0.03, pad=0.01)
             bar.ax.tick_params(labelsize=8, colors=SOFT)
             bar.set_label(_short(factor), fontsize=8, color=SOFT)
             bar.outline.set_visible(False)  # pyright: ignore
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if len(labels) > bool(others):
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=11, frameon=False, fontsize=8, handletextpad=0.2,
+            columnspacing=1.2, markerscale=1.5,
+        )  # fmt: skip
     return figure
 
 
@@ -459,13 +465,12 @@ def _colour(axes: Axes, places: np.ndarray, y: np.ndarray | None, names, size: f
     if len(classes) > len(CLASSES):
         axes.scatter(*places[y >= 0].T, c=np.searchsorted(classes, y[y >= 0]), cmap="viridis", **style)
     for i, known in enumerate(classes):
-        own, shade = places[y == known], CLASSES[i] if len(classes) <= len(CLASSES) else INK
+        own, name = places[y == known], _short(known if names is None else names[int(known)], 14)
         if len(classes) <= len(CLASSES):
-            axes.scatter(*own.T, c=shade, **style)
+            axes.scatter(*own.T, c=CLASSES[i], label=name, **style)
         if len(classes) <= 40:
-            label = str(known) if names is None else str(names[int(known)])
             a, b = own[np.square(own - np.median(own, 0)).sum(1).argmin()].tolist()
-            text = axes.text(a, b, _short(label, 14), fontsize=9, weight="bold", color=shade, ha="center", va="center")
+            text = axes.text(a, b, name, fontsize=9, weight="bold", color=INK, ha="center", va="center")
             text.set_path_effects(outline)
     return None
 
@@ -480,7 +485,7 @@ def _style(axes: Axes) -> None:
 def _write(
     axes: Axes, x: float, y: float, text: str, ha: str = "center", color: str = INK, rotation: float = 0
 ) -> None:
-    axes.text(x, y, _short(text), ha=ha, va="center", fontsize=9, color=color, rotation=rotation)  # pyright: ignore
+    axes.text(x, y, _short(text, 60), ha=ha, va="center", fontsize=9, color=color, rotation=rotation)  # pyright: ignore
 
 
 def _width(text: str) -> int:
@@ -489,9 +494,9 @@ def _width(text: str) -> int:
     return int(np.ceil(box.width * DPI / 72)) if text.strip() else 0
 
 
-def _short(text: str, limit: int = 28) -> str:
-    text = str(text).replace("$", r"\$")
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _short(text: object, limit: int = 28) -> str:
+    text = str(text)
+    return (text if len(text) <= limit else text[: limit - 1] + "…").replace("$", r"\$")
 
 
 def _rows(rows: Sequence[Tensor]) -> Tensor:

@@ -252,12 +252,17 @@ def restore(cls_of: dict[str, type[Method]], path, method: Method | None = None)
         raise InputError(f"{path}: holds a {about['method']}, not a {type(method).__name__}")
     if about["facts"]:
         method.bind(Facts(about["facts"]))
+    fill(method, tensors, path)
+    return method.eval()
+
+
+def fill(method: Method, tensors: dict[str, Tensor], path) -> None:
+    """Give `method` the weights that were read from `path`. Raises `InputError` where they don't fit."""
     try:
         method.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("optim/")})
     except RuntimeError as error:
         why = str(error).splitlines()[-1].strip()
-        raise InputError(f"{path}: does not fit this {about['method']}: {why}") from None
-    return method.eval()
+        raise InputError(f"{path}: does not fit this {type(method).__name__}: {why}") from None
 
 
 def write_tensors(path, tensors: dict[str, Tensor], about: dict) -> None:

@@ -251,7 +251,7 @@ def build(
     if separate is not None:
         spec = replace(spec, separate=separate)
     trunk, width = spec.trunk(shape)
-    trunk_s = spec.trunk(shape)[0] if spec.separate and s else None
+    trunk_s = spec.trunk(shape)[0] if spec.separate and s and z else None
     encoder = Encoder(trunk, width, s, z, point, trunk_s)
     variance = isinstance(spec, Conv) and spec.variance
     body = spec.body(s + z, shape, 2 if variance else 1)

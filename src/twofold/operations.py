@@ -59,7 +59,7 @@ def generate(method: Method, n: int, *, y=None, examples=None, seed: int | None 
     """`n` new observations `[n, *shape]`, z from the prior.
 
     s comes from `examples` (observations; their s, repeated in turn), from the class `y` (one, or `[n]`), or from the
-    prior. `seed` makes it reproducible, and leaves PyTorch's own generator alone.
+    prior. `seed` makes it reproducible; with or without, PyTorch's own generator is left alone.
     Raises `UnsupportedError` where the method has no such source of s.
     """
     if n < 1:
@@ -72,8 +72,10 @@ def generate(method: Method, n: int, *, y=None, examples=None, seed: int | None 
         if len(y) != n:
             raise InputError(f"y: {len(y)} classes for n = {n}; expected one, or one each")
     with torch.random.fork_rng(devices=[]):
-        if seed is not None:
-            torch.manual_seed(seed)
+        if seed is None:
+            torch.default_generator.seed()
+        else:
+            torch.default_generator.manual_seed(seed)
         if examples is None:
             return method.decode(method.prior(n, y))
         s = method.encode(examples).s
@@ -91,8 +93,12 @@ def retrieve(method: Method, query, gallery, k: int = 5, by: Literal["s", "z"] =
     q, g = (getattr(method.encode(x), by) for x in (query, gallery))
     found = []
     for rows in q.split(max(1, (1 << 25) // len(g))):  # 128 MiB of distances at a time
-        distance = torch.cdist(rows, g)
-        order = distance.argsort(dim=1, stable=True)[:, :k] if len(g) <= 4096 else distance.topk(k, largest=False)[1]
+        distance = torch.cdist(rows, g, compute_mode="donot_use_mm_for_euclid_dist")  # exact for near neighbours
+        if len(g) <= 4096:
+            order = distance.argsort(dim=1, stable=True)[:, :k]
+        else:
+            near = distance.topk(k, largest=False)[1].sort(1)[0]
+            order = near.gather(1, distance.gather(1, near).argsort(dim=1, stable=True))
         found.append((order, distance.gather(1, order)))
     indices, distances = zip(*found)
     return torch.cat(indices), torch.cat(distances)

@@ -7,7 +7,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,8 +65,8 @@ def write(
     seed: decides which observations are shown, and all that is drawn.
     figures_dir: a folder for the figures as PNG files, too.
 
-    What a method or a data set can't have is named in its place, with the reason. Raises `InputError` for a path that is
-    a folder, for arguments of another kind, and as `evaluate` does.
+    What a method or a data set can't have is named in its place, with the reason. Raises `InputError` for a path that
+    is a folder, for arguments of another kind, and as `evaluate` does.
     """
     path = Path(path)
     if path.is_dir():
@@ -99,7 +99,8 @@ def write(
         rows=_rows(evaluation),
         others=_others(evaluation),
         notes=_notes(evaluation),
-        sections=sections,
+        sections=[section for section in sections if section.image],
+        absent=[section for section in sections if not section.image],
         settings=_settings(method, train, test, config, seed),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -360,6 +361,12 @@ def _inpainting(on: _Subject) -> Figure:
     )
 
 
+def _losses(on: _Subject) -> Figure:
+    if not on.metrics:
+        raise UnsupportedError("no losses were handed over (Run.metrics, or the metrics.csv of a run)")
+    return figures.loss_curves(on.metrics)
+
+
 class _Picture(NamedTuple):
     title: str
     how: str
@@ -369,9 +376,9 @@ class _Picture(NamedTuple):
 PICTURES = {
     "leakage": _Picture(
         "What each half tells",
-        "A bar is the strongest probe of that half on held-out observations, the line across its end the 95 % interval, "
-        "the dashed line the best constant guess. Where s should hold a factor, look for blue far from the dashed line "
-        "and orange at it.",
+        "A bar is the strongest probe of that half on held-out observations, the line across its end the 95 % "
+        "interval, the dashed line the best constant guess. Where s should hold a factor, look for blue far from the "
+        "dashed line and orange at it.",
         _leakage,
     ),
     "map": _Picture(
@@ -382,50 +389,50 @@ PICTURES = {
     ),
     "reconstruction": _Picture(
         "Reconstruction",
-        "Top row: held-out originals. Below: through both halves, through s alone (z at 0) and through z alone (s at its "
-        "reference value).",
+        "Top row: held-out originals. Below: through the whole code, through s alone (z at 0) and z alone (s at "
+        "its reference value).",
         _reconstruction,
     ),
     "swap": _Picture(
         "Swap",
-        "Each tile has the s of the blue original above it and the z of the orange original to its left. In a good split, "
-        "columns keep what s is about and rows keep everything else.",
+        "Each tile has the s of the blue original above it and the z of the orange original to its left. In a good "
+        "split, columns keep what s is about and rows keep everything else.",
         _swap,
     ),
     "interpolation": _Picture(
         "Interpolation",
-        "From one reconstruction (framed, top left) to another (bottom right): only s changes along a row, only z down a "
-        "column.",
+        "From one reconstruction (framed, top left) to another (bottom right): only s changes along a row, only z "
+        "down a column.",
         _interpolation,
     ),
     "generation": _Picture(
         "Conditional generation",
-        "New observations: a row shares its s (of the framed original, or of the class), z is drawn from the prior. Rows "
-        "should keep what s is about and vary in the rest.",
+        "New observations: a row shares its s (of the framed original, or of the class), z is drawn from the prior. "
+        "Rows should keep what s is about and vary in the rest.",
         _generation,
     ),
     "prior": _Picture(
         "Generation from the prior",
-        "New observations without any example: both halves are drawn from the prior. Where there are two, a column shares "
-        "its s and a row its z.",
+        "New observations without any example: both halves are drawn from the prior. Where there are two, a column "
+        "shares its s and a row its z.",
         _prior,
     ),
     "retrieval": _Picture(
         "Retrieval",
-        "The held-out observations nearest to each query, by s and by z; green frames are of the query's class. A good "
-        "split has many frames under s and few under z.",
+        "The held-out observations nearest to each query, by s and by z; green frames are of the query's class. A "
+        "good split has many frames under s and few under z.",
         _retrieval,
     ),
     "walk-s": _Picture(
         "Single dimensions of s",
-        "One original's code; a row moves one dimension of s through two standard deviations either way (of the codes of "
-        "held-out observations) and keeps all else.",
-        lambda on: _walk(on, "s"),
+        "One original's code; a row moves one dimension of s through two standard deviations either way (of the codes "
+        "of held-out observations) and keeps all else.",
+        partial(_walk, half="s"),
     ),
     "walk-z": _Picture(
         "Single dimensions of z",
         "The same for z: what s is about should not change anywhere.",
-        lambda on: _walk(on, "z"),
+        partial(_walk, half="z"),
     ),
     "inpainting": _Picture(
         "Inpainting",
@@ -434,9 +441,9 @@ PICTURES = {
     ),
     "losses": _Picture(
         "Training",
-        "What each player descends, term by term, averaged over the steps between two points; its sum; the norm of its "
-        "gradient. A curve that still falls asks for more steps.",
-        lambda on: figures.loss_curves(on.metrics),
+        "What each player descends, term by term, averaged over the steps between two points; its sum; the norm of "
+        "its gradient. A curve that still falls asks for more steps.",
+        _losses,
     ),
 }
 
@@ -476,12 +483,13 @@ def _rows(evaluation: Evaluation) -> list[_Row]:
 
 def _others(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     """What else was measured: name, value, what to compare it with."""
-    titles = {"both": "s and z", "s": "s alone", "z": "z alone", "mean": "the mean training observation"}
+    titles = {"both": "reconstruction", "s": "s alone", "z": "z alone", "mean": "the mean training observation"}
+    hints = {"both": "", "s": "z at 0", "z": "s at its reference value", "mean": "the level to beat"}
     found = []
     for which, error in evaluation.reconstruction.items():
-        squared = f"{error.mse:.4g} [{error.mse_low:.4g}, {error.mse_high:.4g}]"
-        hint = "the level that a reconstruction must beat" if which == "mean" else f"on {error.n:,} observations"
-        found.append((f"Error per pixel, {titles[which]}", f"MSE {squared}, MAE {error.mae:.4g}", hint))
+        squared = f"{error.mse:.3g} [{error.mse_low:.3g}, {error.mse_high:.3g}]"
+        hint = hints[which] or f"on {error.n:,} held-out observations"
+        found.append((f"Error per pixel, {titles[which]}", f"MSE {squared}, MAE {error.mae:.3g}", hint))
     if swap := evaluation.swap:
         for half, value in (("s", swap.s), ("z", swap.z)):
             if value is not None:
@@ -516,7 +524,8 @@ def _settings(
         "method": type(method).__name__,
         "learns from": method.supervision.__name__,
         "data": train.name,
-        "observations": f"{len(train):,} to train on, {len(test):,} held out, each {' × '.join(map(str, method.shape))}",
+        "observations": f"{len(train):,} to train on, {len(test):,} held out",
+        "of shape": " × ".join(map(str, method.shape)),
         "dimensions of s, z": " and ".join(map(str, method.sizes)),
         "seed of this report": seed,
     }

@@ -47,7 +47,8 @@ class RunFolder:
             return
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"out: {self.path} is a file; expected a folder for the run")
-        used = self.path.is_dir() and any(self.path.iterdir())
+        begun = (file for file in self.path.iterdir() if file.name != ".config.json.part") if self.path.is_dir() else ()
+        used = any(begun)  # a kill while the configuration was written leaves nothing of worth
         if used and not resume:
             raise InputError(f"out: {self.path} exists and is not empty; choose another, or go on with it by resume")
         if used and not (self.path / "config.json").is_file():
@@ -67,7 +68,7 @@ class RunFolder:
         if self.path is None or not self.checkpoint.is_file():
             return None
         tensors, about = read_tensors(self.checkpoint)
-        keys = ("method", "config", "data", "plan")
+        keys = ("method", "config", "facts", "data", "plan")
         old, new = (_flat({k: d.get(k) for k in keys}) for d in (json.loads(json.dumps(d)) for d in (about, now)))
         for key in sorted(new.keys() | old.keys()):
             if key.split(".")[-1] not in FREE and old.get(key) != new.get(key):
@@ -119,13 +120,20 @@ class RunFolder:
                     if None in row.values() or not row["step"] or int(row["step"]) > self.good:
                         break
                     self.rows.append({k: int(v) if k == "step" else float(v) for k, v in row.items() if v})
-        if self.rows and self.writes:
-            part = path.with_name(".metrics.csv.part")
+        if not self.writes:
+            return
+        if not self.rows:
+            path.unlink(missing_ok=True)
+            return
+        part = path.with_name(".metrics.csv.part")
+        try:
             with open(part, "w", newline="") as file:
                 writer = csv.DictWriter(file, list(self.rows[0]))
                 writer.writeheader()
                 writer.writerows(self.rows)
             part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def record() -> dict[str, Any]:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from twofold.arrays import Observations, gather, generator, observations
+from twofold.arrays import Observations, Rows, gather, generator, observations
 from twofold.arrays import classes as whole_numbers
 from twofold.errors import InputError
 
@@ -126,10 +126,10 @@ class Supervision(ABC):
         """Hash of what is known and of up to 4,096 evenly spaced observations: enough to notice other data."""
         digest = hashlib.blake2b(digest_size=16)
         for name, value in sorted(vars(self).items()):
-            if isinstance(value, Tensor | np.ndarray) and name not in ("ids",):
+            if isinstance(value, Tensor | np.ndarray | Rows) and name not in ("ids",):
                 rows = np.linspace(0, len(value) - 1, min(len(value), 4096)).astype(int) if value.ndim > 1 else ...
                 digest.update(f"{name} {tuple(value.shape)}".encode())
-                digest.update(np.ascontiguousarray(np.asarray(value)[rows]).tobytes())
+                digest.update(np.ascontiguousarray(np.asarray(value[rows])).tobytes())
         return digest.hexdigest()
 
     def steps_per_epoch(self, batch_size: int, draws: int = 1) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from twofold.arrays import mix
 from twofold.errors import DivergedError, InputError, TwofoldError, choose
-from twofold.method import Method, read_tensors, write_tensors
+from twofold.method import Method, fill, read_tensors, write_tensors
 from twofold.progress import Progress
 from twofold.runs import RunFolder, record
 from twofold.supervision import Supervision
@@ -87,7 +87,7 @@ def fit(
     steps, epochs: how long; one of the two (3,000 steps if neither). An epoch is one pass over the data, all of a
     step's draws counted.
     batch_size: images in a batch (128), of each set for `Reference`, over all devices together.
-    seed: decides draws and sampling noise; the initial weights are `Method.build`'s.
+    seed: decides draws, sampling noise and what `bind` makes; the initial weights are `Method.build`'s.
     device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps". devices: processes that share each batch.
     precision: "auto" (float32), "bf16" (mixed).
     out: a folder for checkpoints, metrics and the trained method; one that exists is refused, unless `resume`, which
@@ -105,6 +105,8 @@ def fit(
     for name, value in (("batch_size", batch_size), ("devices", devices), ("steps", steps), ("epochs", epochs)):
         if value is not None and (value <= 0 or (name != "epochs" and int(value) != value)):
             raise InputError(f"{name}: {value}; expected a positive number")
+    if batch_size % devices:
+        raise InputError(f"batch_size: {batch_size}; expected a positive multiple of the {devices} ranks")
     if steps is not None and epochs is not None:
         raise InputError(f"steps, epochs: {steps} and {epochs}; give one of the two")
     if epochs is not None:
@@ -125,7 +127,9 @@ def fit(
     )
     choose("precision", plan.precision, ["32-true", "bf16-mixed"])
     RunFolder(plan.out).claim(resume)
-    method.bind(supervision)
+    with torch.random.fork_rng(devices=[]):
+        _seed(mix(plan.seed, 12), torch.device("cpu"))
+        method.bind(supervision)
     elsewhere = "LOCAL_RANK" in os.environ  # a launcher such as torchrun has made the processes already
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
@@ -194,6 +198,7 @@ class _Loop:
         self.fabric, self.plan = fabric, plan
         self.supervision = supervision.to(fabric.device)
         self.method = method.to(fabric.device).train()
+        self.method.zero_grad()  # the caller's may be there
         self.parameters = _players(method)
         self.optimisers = {p: self._optimiser(p, ps) for p, ps in self.parameters.items()}
         self.folder = RunFolder(plan.out, fabric.is_global_zero)
@@ -206,6 +211,7 @@ class _Loop:
         }
         self.every = max(1, min(100, plan.steps // 100))
         self.history: dict[str, list[Tensor]] = {}
+        self.logged = 0  # the step of the last row
 
     def _optimiser(self, player: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         settings = dict(self.plan.optim[player])
@@ -223,6 +229,7 @@ class _Loop:
         cuda = self.fabric.device.type == "cuda"
         before = torch.get_rng_state(), torch.cuda.get_rng_state() if cuda else torch.empty(0)
         start = saved = time.perf_counter()
+        self.logged = first
         try:
             with Progress(type(self.method).__name__, plan.steps, plan.progress and self.fabric.is_global_zero) as bar:
                 for step in range(first, plan.steps):
@@ -234,7 +241,7 @@ class _Loop:
                     row = self._log(at, time.perf_counter() - start, norms)
                     bar.update(at, row)
                     due = time.perf_counter() - saved > plan.checkpoint_every
-                    if plan.out and (at == plan.steps or self._together(due)):
+                    if at == plan.steps or (plan.out and self._together(due)):
                         self._save(at)
                         saved = time.perf_counter()
         finally:
@@ -304,13 +311,14 @@ class _Loop:
         each = values.cpu().split(lengths)  # pyright: ignore
         bad = {n: int((~v.isfinite()).nonzero()[0]) for n, v in zip(names, each) if not v.isfinite().all()}
         if bad:
-            n = max(lengths)
+            n = at - self.logged
             step = at - n + 1 + min(i * n // len(self.history[name]) for name, i in bad.items())
             self._diverged(step, ", ".join(f"{name} = {float(each[names.index(name)][i])}" for name, i in bad.items()))
         row = {"step": at, "seconds": round(seconds, 3)}
         row |= {name: float(v.mean()) for name, v in zip(names, each)}
         row |= {name: float(v) for name, v in norms.items()}
         self.history.clear()
+        self.logged = at
         self.folder.log(row)
         return row
 
@@ -350,7 +358,7 @@ class _Loop:
         return self.folder.good
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
-        self.method.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("optim/")})
+        fill(self.method, tensors, self.folder.checkpoint)
         for player, optimiser in self.optimisers.items():
             state: dict[int, dict[str, Tensor]] = {}
             for key, value in tensors.items():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RunFolder = Annotated[Path, Parameter(help="The folder of a training.")]
 DataDir = Annotated[Path | None, flag(DATA, "Where the data lie now, if they were moved since the training.")]
 Seed = Annotated[int, count(RUN, "Of the probes and the samples.")]
-DEMO_STEPS = 2000  # about 40 s on two cores
+DEMO_STEPS = 1200  # about 40 s on two busy cores
 
 
 def demo(

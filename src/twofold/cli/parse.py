@@ -144,8 +144,8 @@ def own(cls: type[Method]) -> dict[str, inspect.Parameter]:
         hint = hints.get(name, type(default))
         if not writable(hint):
             continue
-        converter = whole if int in (hint, *get_args(hint)) else None
-        about = Parameter(help=_told(cls, name), group=group, converter=converter)
+        counts = hint in (int, int | None)
+        about = Parameter(help=_told(cls, name), group=group, converter=whole if counts else None)
         kind = inspect.Parameter.KEYWORD_ONLY
         found[name] = inspect.Parameter(name, kind, default=default, annotation=Annotated[hint, about])
     return found
