@@ -244,7 +244,7 @@ def quiet(name: str) -> type[Method]:
 QuietVAE, QuietMLVAE, QuietContrastive = (quiet(name) for name in ("VAE", "MLVAE", "Contrastive"))
 
 
-def example(out=None, *, steps: int = 400, seed: int = 0, **options):
+def example(out=None, *, steps: int = 120, seed: int = 0, **options):
     """A small training of MLVAE on unequal groups, the same in every process that calls it."""
     random = np.random.default_rng(0)
     supervision = Groups(random.random((60, 1, 8, 8), np.float32), random.integers(0, 9, 60), per_group=4)
@@ -257,7 +257,8 @@ RANKED = {  # name: class, options; `scale` None is a statistic of the batch, an
     "vae-scale": (QuietVAE, {"scale": None}),
     "mlvae": (QuietMLVAE, {"scale": 0.3, "leakage": 0.0}),
     "mlvae-leakage": (QuietMLVAE, {"scale": 0.3, "leakage": 5.0}),
-    "contrastive": (QuietContrastive, {"scale": 0.3, "lambda_z": 2.0}),
+    "contrastive": (QuietContrastive, {"scale": 0.3, "lambda_z": 2.0, "leakage": 0.0}),
+    "contrastive-leakage": (QuietContrastive, {"scale": 0.3, "lambda_z": 0.0, "leakage": 5.0}),
 }
 
 

@@ -396,7 +396,9 @@ def contrastive_reference(method, draw, noise, with_w2):
 def test_contrastive_objective(lambda_z, monkeypatch):
     drawn, original = [], torch.randn
     monkeypatch.setattr(torch, "randn", lambda *a, **k: drawn.append(original(*a, **k)) or drawn[-1])
-    method = double(Contrastive.build((6,), s=2, z=4, scale=0.4, beta=2.0, lambda_s=30.0, lambda_z=lambda_z))
+    method = double(
+        Contrastive.build((6,), s=2, z=4, scale=0.4, beta=2.0, lambda_s=30.0, lambda_z=lambda_z, leakage=0.0)
+    )
     random = torch.Generator().manual_seed(0)
     target, background = torch.rand(2, 5, 6, dtype=torch.float64, generator=random)
     torch.manual_seed(0)

@@ -93,7 +93,7 @@ def test_a_run_folder(tmp_path):
 
 
 def test_rows_are_means_over_the_interval(monkeypatch):
-    """400 steps are logged every 4: each row is the mean of its terms; the gradient's norm is the last step's."""
+    """201 steps are logged every 2: each row is the mean of its terms."""
     values, original = [], VAE.losses
 
     def watched(self, draw):
@@ -102,10 +102,10 @@ def test_rows_are_means_over_the_interval(monkeypatch):
             yield update
 
     monkeypatch.setattr(VAE, "losses", watched)
-    done = run(steps=402)
-    assert [row["step"] for row in done.metrics] == [*range(4, 401, 4), 402]
+    done = run(steps=201)
+    assert [row["step"] for row in done.metrics] == [*range(2, 201, 2), 201]
     for i, row in enumerate(done.metrics):
-        part = values[4 * i : 4 * i + 4]
+        part = values[2 * i : 2 * i + 2]
         for term in ("rec", "kl_z"):
             assert row[f"model/{term}"] == pytest.approx(np.mean([v[term] for v in part]), rel=1e-5)
 
@@ -408,19 +408,19 @@ def test_sigkill(tmp_path):
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     rows, start = tmp_path / "parts" / "metrics.csv", time.monotonic()
-    while process.poll() is None and not (rows.exists() and rows.read_text().count("\n") > 20):
+    while process.poll() is None and not (rows.exists() and rows.read_text().count("\n") > 30):
         assert time.monotonic() - start < 120
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait(30) == -signal.SIGKILL, "it ended before it was killed"
     reached = read_tensors(tmp_path / "parts" / CHECKPOINT)[1]["step"]
-    assert 0 < reached < 400
+    assert 0 < reached < 120
     parts, whole = example(tmp_path / "parts", resume=True, checkpoint_every=0.02), example(tmp_path / "whole")
     ours, theirs = (read_tensors(tmp_path / name / CHECKPOINT)[0] for name in ("whole", "parts"))
     assert any(name.startswith("optim/") for name in ours)
     assert same(ours, theirs)
     assert timeless(parts.metrics) == timeless(whole.metrics)
-    assert [row["step"] for row in logged(tmp_path / "parts")] == list(range(4, 401, 4))
+    assert [row["step"] for row in logged(tmp_path / "parts")] == list(range(1, 121))
 
 
 # -- diverged, or out of disk ------------------------------------------------------------------------------------------
@@ -476,9 +476,9 @@ def test_divergence_in_a_step_of_several_updates(steps, at):
 def test_weights_that_break_in_the_last_step(tmp_path):
     """The loss was still finite; what would be kept is not."""
     with refused(r"loss: weights that are NaN or infinite at step 1; last good checkpoint: .*step 0", DivergedError):
-        run(out=tmp_path / "run", steps=1, optim={"name": "sgd", "lr": 1e38})
+        run(out=tmp_path / "run", steps=1, optim={"name": "sgd", "lr": 1e39})
     with pytest.raises(DivergedError):
-        run(steps=1, optim={"name": "sgd", "lr": 1e38})
+        run(steps=1, optim={"name": "sgd", "lr": 1e39})
 
 
 @pytest.mark.parametrize("call", ["replace", "write"])

@@ -138,7 +138,7 @@ class Evaluation:
 
     @property
     def headline(self) -> str:
-        """What s and z tell of the factor that s is about, in a few sentences; and whether anything is reconstructed."""
+        """What s and z tell of the factor that s is about, and whether anything comes back, in a few sentences."""
         both, mean = (self.reconstruction.get(which) for which in ("both", "mean"))
         if both and mean and both.mse_high >= mean.mse:
             return f"{self._told()} Reconstructions are no better than the mean training observation."
