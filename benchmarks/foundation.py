@@ -111,13 +111,13 @@ def render() -> None:
     lines = [
         "# Results",
         "",
-        "Measured by `python benchmarks/foundation.py` (protocols in its docstrings) at CPU scale: small budgets on two",
-        "shared cores, not the papers' own. One seed unless said: an anecdote, not a ranking. Each row's JSON, with",
-        "configuration, versions and commit, is in `results/foundation/`.",
+        "Measured by `python benchmarks/foundation.py` (protocols in its docstrings) at CPU scale: small budgets, not the",
+        "papers' own, one thread of two shared cores. One seed unless said: an anecdote, not a ranking. Each row's JSON,",
+        "with configuration, versions and commit, is in `results/foundation/`.",
         "",
         "## ML-VAE on MNIST",
         "",
-        "The paper's network (784-500-tanh, 10 + 10), 20 epochs of 50,000 images, batch 128 (the paper: 2,000 epochs).",
+        "The paper's network (784-500-tanh, 10 + 10), 20 epochs of 50,000 images (the paper: 2,000), batch 128.",
         "Accuracy of an MLP probe on held-out test images, chance 0.10; k images' evidence multiplied.",
         "",
         "| method | seed | s, k=1 | s, k=10 | z, k=1 | z, k=10 | MSE | seconds |",
@@ -138,15 +138,15 @@ def render() -> None:
             lines.append(f"| {' | '.join(row)} | {f['reconstruction MSE']:.4f} | {f['seconds']:.0f} |")
     for which, printed in (
         ("digits", ""),
-        ("mnist", " (printed, RGB grass: Eq. 7 s 91.2 / z 12.4, Eq. 8 s 92.2 / z 11.9)"),
+        ("mnist", " (printed: Eq. 7 s 91.2 / z 12.4, Eq. 8 s 92.2 / z 11.9)"),
     ):
         lines += [
             "",
             f"## Contrastive on grassy-{which}",
             "",
-            f"Clusters: t-SNE, k-means, matched accuracy, mean over 3 t-SNE seeds{printed}; k-means on the code beside it;",
-            "the strongest probe; W2 between the two sets' z beside z's total variance. w is the reconstruction weight,",
-            "1 / (2 scale^2).",
+            f"Clusters: t-SNE, k-means, matched accuracy, mean over 3 t-SNE seeds{printed};",
+            "direct: k-means on the code itself. The strongest probe. W2 between the two sets' z, beside z's total",
+            "variance. w is the reconstruction weight, 1 / (2 scale^2).",
             "",
             "| objective | w | s clusters | direct | s probe | z clusters | direct | z probe | W2 | var z | MSE | s |",
             "|---|---|---|---|---|---|---|---|---|---|---|---|",

@@ -418,7 +418,7 @@ def test_resume_remembers_and_extends(here, capsys):
     assert Path("new/method.safetensors").read_bytes() == whole
 
 
-def test_killed_while_training_and_resumed_is_undisturbed(here, monkeypatch):
+def test_killed_while_training_and_resumed_is_undisturbed(here):
     """SIGKILL, past a checkpoint and with rows logged after it."""
     line = f"train ml-vae ok.npz {QUICK} --batch-size 16"
     assert run(f"{line} --steps 60 --out whole") == 0
@@ -486,8 +486,15 @@ def test_a_loss_that_turns_nan_names_the_last_good_checkpoint(here, capsys):
     assert not Path("run/method.safetensors").exists()
 
 
-def test_evaluate_and_report(here, capsys, monkeypatch):
-    monkeypatch.setattr("twofold.report.PICTURES", dict(list(report.PICTURES.items())[:2]))
+@pytest.fixture
+def light(monkeypatch):
+    """The cheapest of the probes and of the pictures: what they find is tested elsewhere."""
+    less = {"probes": ("knn",), "clustering": False, "train_points": 200, "test_points": 60, "images": 20}
+    monkeypatch.setattr("twofold.evaluation.evaluate", partial(evaluation.evaluate, **less))
+    monkeypatch.setattr("twofold.report.PICTURES", {k: p for k, p in report.PICTURES.items() if k == "losses"})
+
+
+def test_evaluate_and_report(here, light, capsys):
     assert run(f"train ml-vae ok.npz {QUICK} --steps 4 --out run") == 0
     capsys.readouterr()
     assert run("evaluate run") == 0
@@ -510,7 +517,7 @@ def test_evaluate_and_report(here, capsys, monkeypatch):
     assert sorted(path.name for path in Path("run").iterdir() if path.name.startswith(".")) == []
 
 
-def test_evaluate_says_what_it_stands_on(here, capsys, monkeypatch):
+def test_evaluate_says_what_it_stands_on(here, light, capsys):
     assert run(f"train ml-vae ok.npz {QUICK} --steps 4 --out run") == 0
     Path("run/method.safetensors").unlink()
     capsys.readouterr()
@@ -541,7 +548,7 @@ def test_evaluate_says_what_it_stands_on(here, capsys, monkeypatch):
     assert "truncated" in capsys.readouterr().err
 
 
-def test_evaluate_notes_that_the_data_have_changed(here, capsys):
+def test_evaluate_notes_that_the_data_have_changed(here, light, capsys):
     np.savez("mine.npz", x=np.random.default_rng(1).random((60, 5), np.float32), y=np.arange(60) % 3)
     assert run(f"train ml-vae mine.npz {QUICK} --steps 4 --out run") == 0
     np.savez("mine.npz", x=np.random.default_rng(2).random((60, 5), np.float32), y=np.arange(60) % 3)
@@ -549,10 +556,7 @@ def test_evaluate_notes_that_the_data_have_changed(here, capsys):
     assert "note: mine.npz has changed since it was trained on" in capsys.readouterr().err
 
 
-def test_demo_trains_measures_and_shows(here, capsys, monkeypatch):
-    quick = partial(evaluation.evaluate, probes=("knn",), clustering=False)
-    monkeypatch.setattr("twofold.evaluation.evaluate", quick)
-    monkeypatch.setattr("twofold.report.PICTURES", dict(list(report.PICTURES.items())[:2]))
+def test_demo_trains_measures_and_shows(here, light, capsys):
     assert run("demo --steps 3") == 0
     out = capsys.readouterr().out
     for part in ("run: runs/demo-001", "What s and z tell", "digit", "report: runs/demo-001/report.html"):

@@ -303,6 +303,7 @@ def test_a_batch_smaller_than_a_chunk_holds_one():
 @pytest.mark.parametrize(("batch", "world"), [(24, 2), (40, 4), (8, 2)])
 def test_ranks_hold_as_many_chunks_as_one_process_would(batch, world):
     """Also where the ranks' share of a batch is no whole number of chunks: refused, or the same global batch."""
+    # open: each rank rounds its own share down (24 images, 8 a chunk: 3 chunks on one process, 2 on two)
     supervision = Groups(numbered(80), np.repeat(range(4), 20), per_group=8)
     whole = supervision.draw(1, batch_size=batch)
     try:
@@ -313,6 +314,7 @@ def test_ranks_hold_as_many_chunks_as_one_process_would(batch, world):
 
 
 def test_missing_labels_on_ranks_with_an_odd_share():
+    # open: each rank halves its own share and rounds down, so that fewer labelled images are drawn on two ranks
     supervision = Labels(numbered(60), np.r_[np.arange(30) % 3, [-1] * 30])
     whole = supervision.draw(0, batch_size=6)
     parts = [supervision.draw(0, 0, rank, 2, batch_size=6) for rank in range(2)]

@@ -27,7 +27,8 @@ from twofold.supervision import Labels, Reference
 
 MANY = 50  # classes; beyond, no linear probe (slow) and no clusters
 KS = (1, 5, 10)  # neighbours retrieved
-Verdict = Literal["clean", "leaks", "failed", "weak", "no s", "given", "unknown"]
+NOTHING = 0.02  # of what a reconstruction gains over the mean observation
+Verdict = Literal["clean", "empty", "leaks", "failed", "weak", "no s", "given", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,11 @@ class Swap(Result):
 
 @dataclass(frozen=True, repr=False)
 class Background(Result):
-    """A target set beside its background, on the test part. Squared lengths are summed over a half's dimensions."""
+    """A target set beside its background, on the test part. Squares are summed over a half's dimensions."""
 
     w2: float  # squared Wasserstein distance of z, target to background [Contrast21, Eq. 9]
     w2_within: float  # the same between two halves of the background: what sampling alone makes
-    s_target: float  # mean squared length of the posterior mean of s
+    s_target: float  # mean squared distance of the posterior mean of s from its reference value (`reference_s`)
     s_background: float
     variance_background: float  # the mean of the posterior's summed variance of s
     told_apart: dict[str, Probe]  # target or background? from s and from z; even numbers of both
@@ -88,8 +89,8 @@ class Background(Result):
 
     def __str__(self) -> str:
         return (
-            f"W2² of z {self.w2:.3g} (within the background {self.w2_within:.3g}), |s|² {self.s_target:.3g} on the "
-            f"target and {self.s_background:.3g} on the background"
+            f"squared W2 of z {self.w2:.3g} (within the background {self.w2_within:.3g}), squared size of s {self.s_target:.3g} "
+            f"on the target and {self.s_background:.3g} on the background"
         )
 
 
@@ -119,8 +120,9 @@ class Evaluation:
     def verdict(self) -> Verdict:
         """Of the factor that s is about, by the intervals of the probes alone.
 
-        "clean": s beats chance, z does not. "leaks": both do. "weak": neither. "failed": z does and tells as much as s,
-        or s does not. "no s": s has no dimensions. "given": s is the label. "unknown": nothing was probed.
+        "clean": s beats chance, z does not. "empty": the same, but z holds next to nothing. "leaks": both beat chance.
+        "weak": neither does. "failed": z does, and s no better. "no s": s has no dimensions. "given": s is the label.
+        "unknown": nothing was probed.
         """
         if self.about not in self.factors:
             return "unknown"
@@ -132,19 +134,40 @@ class Evaluation:
         if not s.beats_chance:
             return "failed" if z.beats_chance else "weak"
         if not z.beats_chance:
-            return "clean"
+            return "empty" if "z" in self._unused else "clean"
         apart = z.high < s.low if s.metric == "accuracy" else z.low > s.high
         return "leaks" if apart else "failed"
 
     @property
-    def headline(self) -> str:
-        """What s and z tell of the factor that s is about, and whether anything comes back, in a few sentences."""
-        both, mean = (self.reconstruction.get(which) for which in ("both", "mean"))
-        if both and mean and both.mse_high >= mean.mse:
-            return f"{self._told()} Reconstructions are no better than the mean training observation."
-        return self._told()
+    def caveats(self) -> list[str]:
+        """What speaks against the split beside the probes, a sentence each."""
+        found, errors = [], self.reconstruction
+        if errors and errors["both"].mse_high >= errors["mean"].mse:
+            found.append("Reconstructions are no better than the mean training observation.")
+        for half in self._unused:
+            found.append(f"{half} is hardly used: reconstructions without it are as good.")
+        if self.swap and self.swap.label and not self.swap.label.beats_chance:
+            found.append(f"Swapped observations do not keep the {self.about} of s: {interval(self.swap.label)}.")
+        if back := self.background:
+            if back.s_background > 0.25 * back.s_target:
+                size = f"{back.s_background:.2g} beside {back.s_target:.2g} on the target"
+                found.append(f"s is not at its reference value on the background: squared distance {size}.")
+            if (told := back.told_apart["z"]).beats_chance:
+                found.append(f"z tells target from background: {interval(told)}, chance {number(told.chance, told)}.")
+        return found
 
-    def _told(self) -> str:
+    @property
+    def _unused(self) -> list[str]:
+        """Halves that reconstructions can do without."""
+        errors = self.reconstruction
+        if "s" not in errors or (gain := errors["mean"].mse - errors["both"].mse) <= 0:
+            return []
+        alone = {"s": errors["z"], "z": errors["s"]}
+        return [half for half, rest in alone.items() if rest.mse - errors["both"].mse < NOTHING * gain]
+
+    @property
+    def headline(self) -> str:
+        """What s and z tell of the factor that s is about, in one or two sentences."""
         if self.about not in self.factors:
             why = self.skipped.get(f"factor {self.about}", "no factor says what s is about")
             return f"What s and z tell was not measured: {self.skipped.get('codes', why)}."
@@ -164,6 +187,8 @@ class Evaluation:
                     f"{told_s}; from z no probe tells it better than chance: {told_z}. "
                     f"A clean split, as far as {z.n_test:,} test observations can show."
                 )
+            case "empty":
+                return f"{told_s}; z does not tell it: {told_z}. But z holds next to nothing else, either."
             case "leaks":
                 return f"{told_s}; z {_extent(s, z)} tells it: {told_z}."
             case "weak":
@@ -177,7 +202,7 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain Python values, ready for `json.dumps`."""
-        return asdict(self) | {"verdict": self.verdict, "headline": self.headline}
+        return asdict(self) | {"verdict": self.verdict, "headline": self.headline, "caveats": self.caveats}
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Evaluation:
@@ -227,6 +252,7 @@ class Evaluation:
 
     def _caption(self) -> str:
         rows = [f"* what s is about. {self.headline}"] if self.about in self.factors else [self.headline]
+        rows += self.caveats
         rows += [f"{_WHICH[which]}: {error}" for which, error in self.reconstruction.items()]
         rows += [f"swapped images: {self.swap}"] if self.swap else []
         rows += [str(self.background)] if self.background else []
@@ -544,6 +570,9 @@ def _background(
         codes = [method.encode(part.x) for part in parts]
         return Code(*map(torch.cat, zip(*codes))), torch.arange(2).repeat_interleave(n)
 
+    def size(s: Tensor) -> float:
+        return float((s - method.reference_s(1)).double().square().sum(1).mean())
+
     code, y = even(train, back_train, train_points // 2)
     code_test, y_test = even(test, back_test, test_points // 2)
     if len(y) < 10 or len(y_test) < 4:
@@ -558,8 +587,8 @@ def _background(
     return Background(
         w2=metrics.wasserstein2(target.z, one),
         w2_within=metrics.wasserstein2(one, other),
-        s_target=float(target.s.double().square().sum(1).mean()),
-        s_background=float(q_s.mean.double().square().sum(1).mean()),
+        s_target=size(target.s),
+        s_background=size(q_s.mean),
         variance_background=float(q_s.variance.double().sum(1).mean()),
         told_apart=told,
         points=points,

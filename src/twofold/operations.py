@@ -84,7 +84,7 @@ def generate(method: Method, n: int, *, y=None, examples=None, seed: int | None 
 
 def retrieve(method: Method, query, gallery, k: int = 5, by: Literal["s", "z"] = "s") -> tuple[Tensor, Tensor]:
     """The `k` observations of `gallery` whose `by` is nearest to each of `query`: indices and Euclidean distances,
-    both `[N, k]`, nearest first. Ties go to the lower index."""
+    both `[N, k]`, nearest first. Ties go to the lower index (past 4,096 in the gallery: of those that were found)."""
     choose("by", by, ("s", "z"))
     if not 1 <= k <= len(gallery):
         raise InputError(f"k: {k}; expected 1 to {len(gallery)}, the gallery's size")

@@ -32,6 +32,7 @@ ACROSS, DOWN, STEPS = 9, 6, 8  # tiles
 POINTS = 1_000  # in a map, and in the set that is searched
 VERDICTS = {
     "clean": ("good", "A clean split, as far as measured"),
+    "empty": ("fair", "z is empty"),
     "leaks": ("fair", "z leaks"),
     "failed": ("bad", "Not a split"),
     "weak": ("bad", "Nothing learned"),
@@ -489,7 +490,7 @@ def _others(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     for which, error in evaluation.reconstruction.items():
         squared = f"{error.mse:.3g} [{error.mse_low:.3g}, {error.mse_high:.3g}]"
         hint = hints[which] or f"on {error.n:,} held-out observations"
-        found.append((f"Error per pixel, {titles[which]}", f"MSE {squared}, MAE {error.mae:.3g}", hint))
+        found.append((f"Error per value, {titles[which]}", f"MSE {squared}, MAE {error.mae:.3g}", hint))
     if swap := evaluation.swap:
         for half, value in (("s", swap.s), ("z", swap.z)):
             if value is not None:
@@ -501,8 +502,10 @@ def _others(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     if back := evaluation.background:
         within = f"{back.w2_within:.3g} between two halves of the background ({back.points:,} each)"
         found.append(("z, target to background: squared W2", f"{back.w2:.3g}", within))
-        size = f"mean squared length; {back.s_target:.3g} on the target, its variance {back.variance_background:.3g}"
+        size = f"mean squared distance from its reference value; on the target {back.s_target:.3g}"
         found.append(("Size of s on the background", f"{back.s_background:.3g}", size))
+        spread = "summed over dimensions; 0.01 a dimension is almost a point, 1 is the prior's"
+        found.append(("Its posterior variance there", f"{back.variance_background:.3g}", spread))
         for half, p in back.told_apart.items():
             found.append((f"Target or background, from {half}", interval(p), f"accuracy; chance {number(p.chance, p)}"))
     return found
