@@ -111,9 +111,9 @@ def render() -> None:
     lines = [
         "# Results",
         "",
-        "Measured by `python benchmarks/foundation.py` (protocols in its docstrings) at CPU scale: small budgets, not the",
-        "papers' own, one thread of two shared cores. One seed unless said: an anecdote, not a ranking. Each row's JSON,",
-        "with configuration, versions and commit, is in `results/foundation/`.",
+        "Measured by `python benchmarks/foundation.py` (protocols in its docstrings) at CPU scale: small budgets, not",
+        "the papers' own, one thread of two shared cores. One seed unless said: an anecdote, not a ranking. Each row's",
+        "JSON, with configuration, versions and commit, is in `results/foundation/`.",
         "",
         "## ML-VAE on MNIST",
         "",

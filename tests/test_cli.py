@@ -532,7 +532,9 @@ def test_evaluate_says_what_it_stands_on(here, light, capsys):
             lambda: told["about"]["settings"].update(data="patients.csv", factor="site"),
             "made for observations of shape",
         ),
+        (lambda: told["about"]["settings"].update(colour="red"), "another version"),
         (lambda: told.update(about={}), "from Python"),
+        (lambda: told.pop("plan"), "not what a training writes"),
     ):
         change()
         Path("run/config.json").write_text(json.dumps(told))

@@ -49,7 +49,7 @@ def group_dependence(z: Float[Tensor, "n d"], group: Tensor, mask: Tensor | None
         kernel = (squares / (-2 * width)).exp()
         near, far = ((kernel * which).sum() / which.sum().clamp(min=1) for which in (alike, apart))
         total = total + (near + 1e-6).log() - (far + 1e-6).log()
-    return total / 4
+    return total / 4 * (alike.any() & apart.any())  # nothing to compare: 0
 
 
 def gathered(x: Tensor) -> Tensor:

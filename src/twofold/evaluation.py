@@ -89,8 +89,8 @@ class Background(Result):
 
     def __str__(self) -> str:
         return (
-            f"squared W2 of z {self.w2:.3g} (within the background {self.w2_within:.3g}), squared size of s {self.s_target:.3g} "
-            f"on the target and {self.s_background:.3g} on the background"
+            f"squared W2 of z {self.w2:.3g} (within the background {self.w2_within:.3g}), squared size of s "
+            f"{self.s_target:.3g} on the target and {self.s_background:.3g} on the background"
         )
 
 

@@ -54,9 +54,9 @@ class Method(nn.Module, ABC):
     """On the command line."""
     supervision: ClassVar[type[Supervision]]
     """What `losses` needs: `Images`, `Labels`, `Groups`, `Triplets` or `Reference`."""
-    draws: ClassVar[int] = 1
+    draws: int = 1
     """How many independent batches one step needs."""
-    players: ClassVar[dict[str, str]] = {"model": "enc dec"}
+    players: dict[str, str] = {"model": "enc dec"}
     """Optimiser -> the attributes (networks or parameters) that it moves. No parameter has two players."""
     optim: ClassVar[dict[str, Any]] = {"name": "adam", "lr": 1e-3}
     """The paper's optimiser, the same for all players or `{player: {...}}`."""
@@ -199,6 +199,8 @@ class Method(nn.Module, ABC):
 
     def prior(self, n: int, y=None) -> Code:
         """`n` codes from the model's prior (standard normal unless said), by PyTorch's global generator, on the CPU."""
+        if y is not None:
+            raise self._lacks("classes to generate from; leave y out")
         return Code(*(torch.randn(n, size) for size in self.sizes))
 
     def reference_s(self, n: int) -> Tensor:
@@ -208,6 +210,15 @@ class Method(nn.Module, ABC):
     def _posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Posterior, Posterior]:
         """Distributions of s and z for a batch on the method's device; `losses` may use it too."""
         return self.enc(x)
+
+    def _accumulate(self, q_s: Posterior, group: Tensor, count: int) -> Tensor:
+        """One s a group, `[count, d_s]`, from its members' posteriors: their product, or the mean of points."""
+        zeros = torch.zeros(count, q_s.mean.shape[1], dtype=torch.float64)
+        if isinstance(q_s, Gaussian):
+            precision = (-q_s.log_var.double()).exp()
+            total = zeros.index_add(0, group, precision)
+            return (zeros.index_add(0, group, precision * q_s.mean) / total).float()
+        return (zeros.index_add(0, group, q_s.mean.double()) / group.bincount()[:, None]).float()
 
     def _decode(self, s: Tensor, z: Tensor) -> Tensor | Gaussian:
         return self.dec(s, z)
@@ -306,13 +317,14 @@ class _using:
         self.method, self.no_grad = method, torch.no_grad()
 
     def __enter__(self):
-        self.training = self.method.training
+        self.modes = [(module, module.training) for module in self.method.modules()]
         self.method.eval()
         self.no_grad.__enter__()
 
     def __exit__(self, *error):
         self.no_grad.__exit__(*error)
-        self.method.train(self.training)
+        for module, training in self.modes:
+            module.training = training
 
 
 def _cpu(q: Posterior) -> Posterior:

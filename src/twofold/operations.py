@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from twofold.arrays import classes, gather, observations
-from twofold.distributions import Gaussian
 from twofold.errors import InputError, choose, shown
 from twofold.method import Code, Method
 
@@ -125,21 +124,14 @@ def inpaint(method: Method, x, mask, y=None) -> Tensor:
 def accumulate(method: Method, x, group) -> Code:
     """Codes that use the grouping: `s [G, d_s]`, one a group (sorted ids); `z [N, d_z]`, one an image.
 
-    Gaussian codes are multiplied [Bouchacourt18, Eqs. 6-7]; points are averaged. Strategy 2 of Sec. 4; strategy 1 is
+    Gaussian codes are multiplied [Bouchacourt18, Eqs. 6-7], or mixed where the method was trained so; points are
+    averaged. Strategy 2 of Sec. 4; strategy 1 is
     `encode`.
     """
     q_s, q_z = method.posterior(x)
     group = classes(group, len(x), "group")
     ids, dense = group.unique(return_inverse=True)
-    shape = len(ids), q_s.mean.shape[1]
-    zeros = torch.zeros(shape, dtype=torch.float64)
-    if isinstance(q_s, Gaussian):
-        precision = (-q_s.log_var.double()).exp()
-        total = zeros.index_add(0, dense, precision)
-        s = zeros.index_add(0, dense, precision * q_s.mean) / total
-    else:
-        s = zeros.index_add(0, dense, q_s.mean.double()) / dense.bincount()[:, None]
-    return Code(s.float(), q_z.mean)
+    return Code(method._accumulate(q_s, dense, len(ids)), q_z.mean)
 
 
 def reconstruct(method: Method, x, which: Which = "both", y=None) -> Tensor:

@@ -102,7 +102,7 @@ def write(
         notes=_notes(evaluation),
         sections=[section for section in sections if section.image],
         absent=[section for section in sections if not section.image],
-        settings=_settings(method, train, test, config, seed),
+        settings=_settings(method, train, test, evaluation, config, seed),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
@@ -518,7 +518,12 @@ def _notes(evaluation: Evaluation) -> list[str]:
 
 
 def _settings(
-    method: Method, train: Dataset, test: Dataset, config: Mapping[str, Any] | None, seed: int
+    method: Method,
+    train: Dataset,
+    test: Dataset,
+    evaluation: Evaluation,
+    config: Mapping[str, Any] | None,
+    seed: int,
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """Titled lists of names and values: all that the numbers follow from."""
     config = dict(config) if config is not None else {"config": method.config, "record": runs.record()}
@@ -529,7 +534,7 @@ def _settings(
         "data": train.name,
         "observations": f"{len(train):,} to train on, {len(test):,} held out",
         "of shape": " × ".join(map(str, method.shape)),
-        "dimensions of s, z": " and ".join(map(str, method.sizes)),
+        "dimensions of s, z": " and ".join(map(str, evaluation.sizes)),
         "seed of this report": seed,
     }
     plain = {k: v for k, v in config.items() if not isinstance(v, Mapping) and k not in ("method", "supervision")}

@@ -18,7 +18,7 @@ from twofold import __version__
 from twofold.errors import InputError
 from twofold.method import read_tensors, write_tensors
 
-FREE = ("steps", "device", "devices", "checkpoint_every")
+FREE = ("plan.steps", "plan.device", "plan.devices", "plan.checkpoint_every")
 """Settings that may differ when a run goes on."""
 
 
@@ -54,14 +54,16 @@ class RunFolder:
         if used and not (self.path / "config.json").is_file():
             raise InputError(f"out: {self.path} holds no run to resume; choose another folder")
 
-    def begin(self, config: dict[str, Any]) -> None:
-        """Start afresh: write the configuration, drop what an earlier start left."""
+    def begin(self, config: dict[str, Any], fresh: bool) -> None:
+        """Write the configuration; `fresh`: and drop what an earlier start left."""
         if self.path is not None and self.writes:
             self.path.mkdir(parents=True, exist_ok=True)
             part = self.path / ".config.json.part"
             part.write_text(json.dumps(config, indent=1))
             part.replace(self.path / "config.json")
-            (self.path / "metrics.csv").unlink(missing_ok=True)
+            (self.path / "method.safetensors").unlink(missing_ok=True)  # finished once, and now to go on
+            if fresh:
+                (self.path / "metrics.csv").unlink(missing_ok=True)
 
     def resume(self, now: dict[str, Any]) -> tuple[dict[str, Tensor], int] | None:
         """The last checkpoint's tensors and step, if there is one. Refuses settings other than the run's so far."""
@@ -71,7 +73,7 @@ class RunFolder:
         keys = ("method", "config", "facts", "data", "plan")
         old, new = (_flat({k: d.get(k) for k in keys}) for d in (json.loads(json.dumps(d)) for d in (about, now)))
         for key in sorted(new.keys() | old.keys()):
-            if key.split(".")[-1] not in FREE and old.get(key) != new.get(key):
+            if key not in FREE and old.get(key) != new.get(key):
                 raise InputError(f"resume: {key} was {old.get(key)} and is now {new.get(key)}; expected the same")
         if about["step"] > now["plan"]["steps"]:
             raise InputError(f"steps: {now['plan']['steps']}; the run has taken {about['step']} already")

@@ -157,11 +157,16 @@ class Supervision(ABC):
 
         Pure: equal arguments give equal batches. Raises `InputError` if `world` doesn't divide `batch_size`.
         """
-        if batch_size < 1 or batch_size % world:
-            raise InputError(f"batch_size: {batch_size}; expected a positive multiple of the {world} ranks")
+        if batch_size < 1 or batch_size % (world * self._whole(world)):
+            expected = f"expected a positive multiple of {world * self._whole(world)}"
+            raise InputError(f"batch_size: {batch_size}; {expected}, so that {world} ranks have equal shares")
         if step < 0 or not 0 <= rank < world:
             raise InputError(f"step, rank: {step}, {rank}; expected step >= 0 and 0 <= rank < world = {world}")
         return self._draw(step * world + rank, seed, batch_size // world)
+
+    def _whole(self, world: int) -> int:
+        """What a rank's share must be a multiple of, for all shares together to be the batch of one process."""
+        return 1
 
     @abstractmethod
     def _draw(self, turn: int, seed: int, batch: int) -> Any: ...
@@ -220,6 +225,9 @@ class Labels(Supervision):
     def facts(self) -> dict:
         rest = self._rest.length if self._rest else 0
         return super().facts() | {"classes": self.classes, "labelled": self.n - rest}
+
+    def _whole(self, world: int) -> int:
+        return 1 if world == 1 or self._rest is None else 2
 
     def _draw(self, turn: int, seed: int, batch: int) -> LabelsDraw:
         if self._rest is None:
@@ -280,6 +288,9 @@ class Groups(Supervision):
         index = np.take_along_axis(index, np.arange(self.per_group)[None] % count[:, None], 1)
         order = random.permutation(len(index))
         return index[order], mask[order], np.repeat(np.arange(len(sizes)), pieces)[order]
+
+    def _whole(self, world: int) -> int:
+        return 1 if world == 1 else self.per_group
 
     def _draw(self, turn: int, seed: int, batch: int) -> GroupsDraw:
         count = max(1, batch // self.per_group)

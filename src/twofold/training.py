@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import math
 import os
@@ -16,7 +17,9 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessException
 
+from twofold import errors
 from twofold.arrays import mix
 from twofold.errors import DivergedError, InputError, TwofoldError, choose
 from twofold.method import Method, fill, read_tensors, write_tensors
@@ -24,7 +27,10 @@ from twofold.progress import Progress
 from twofold.runs import RunFolder, record
 from twofold.supervision import Supervision
 
-PRECISIONS = {"auto": "32-true", "32": "32-true", "fp32": "32-true", "bf16": "bf16-mixed"}
+PRECISIONS = {
+    **dict.fromkeys(("auto", "fp32", "32", "32-true"), "32-true"),
+    **dict.fromkeys(("bf16", "bf16-mixed"), "bf16-mixed"),
+}
 OPTIMISERS = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -98,6 +104,7 @@ def fit(
     Returns a `Run`. Raises `InputError` for arguments that don't fit, `DivergedError` when a loss turns NaN or infinite
     (the message names the last good checkpoint), `TwofoldError` when the disk is full.
     """
+    choose("precision", precision, PRECISIONS)
     if not isinstance(supervision, method.supervision):
         want, got = method.supervision.__name__, type(supervision).__name__
         raise InputError(f"supervision: {got}; {type(method).__name__} learns from {want}")
@@ -105,8 +112,7 @@ def fit(
     for name, value in (("batch_size", batch_size), ("devices", devices), ("steps", steps), ("epochs", epochs)):
         if value is not None and (value <= 0 or (name != "epochs" and int(value) != value)):
             raise InputError(f"{name}: {value}; expected a positive number")
-    if batch_size % devices:
-        raise InputError(f"batch_size: {batch_size}; expected a positive multiple of the {devices} ranks")
+    supervision.draw(0, seed, world=devices, batch_size=batch_size)  # refused here rather than in every process
     if steps is not None and epochs is not None:
         raise InputError(f"steps, epochs: {steps} and {epochs}; give one of the two")
     if epochs is not None:
@@ -117,7 +123,7 @@ def fit(
         seed=int(seed),
         device=_device(device),
         devices=int(devices),
-        precision=PRECISIONS.get(precision, precision),
+        precision=PRECISIONS[precision],
         optim=_optimisers(method, optim),
         out=None if out is None else str(out),
         resume=resume,
@@ -125,7 +131,6 @@ def fit(
         checkpoint_every=checkpoint_every,
         about=dict(about or {}),
     )
-    choose("precision", plan.precision, ["32-true", "bf16-mixed"])
     RunFolder(plan.out).claim(resume)
     with torch.random.fork_rng(devices=[]):
         _seed(mix(plan.seed, 12), torch.device("cpu"))
@@ -144,7 +149,11 @@ def fit(
             rows, seconds = _Loop(fabric, method, supervision, plan).run()
         else:
             with tempfile.TemporaryDirectory() as folder:  # a file: what the launcher's own pipe holds is too little
-                fabric.launch(_spawned, method, supervision, plan, f"{folder}/result")  # pyright: ignore[reportArgumentType]
+                try:
+                    fabric.launch(_spawned, method, supervision, plan, folder)  # pyright: ignore[reportArgumentType]
+                except ProcessException:
+                    _retell(folder)
+                    raise
                 state, about = read_tensors(f"{folder}/result")
             method.load_state_dict(state)
             rows, seconds = about["rows"], about["seconds"]
@@ -156,10 +165,22 @@ def fit(
     return Run(method, rows, None if plan.out is None else Path(plan.out), plan.steps, seconds)
 
 
-def _spawned(fabric: Fabric, method: Method, supervision: Supervision, plan: Plan, result: str) -> None:
-    rows, seconds = _Loop(fabric, method, supervision, plan).run()
+def _spawned(fabric: Fabric, method: Method, supervision: Supervision, plan: Plan, folder: str) -> None:
+    try:
+        rows, seconds = _Loop(fabric, method, supervision, plan).run()
+    except TwofoldError as error:  # told in a file, for the launcher turns it into a traceback
+        Path(folder, "error").write_text(json.dumps([type(error).__name__, str(error)]))
+        raise
     if fabric.is_global_zero:
-        write_tensors(result, dict(method.state_dict()), {"rows": rows, "seconds": seconds})
+        write_tensors(f"{folder}/result", dict(method.state_dict()), {"rows": rows, "seconds": seconds})
+
+
+def _retell(folder: str) -> None:
+    """Raise here what a process of ours raised on purpose."""
+    told = Path(folder, "error")
+    if told.is_file():
+        name, message = json.loads(told.read_text())
+        raise getattr(errors, name)(message) from None
 
 
 def _device(device: str) -> str:
@@ -197,9 +218,14 @@ class _Loop:
     def __init__(self, fabric: Fabric, method: Method, supervision: Supervision, plan: Plan):
         self.fabric, self.plan = fabric, plan
         self.supervision = supervision.to(fabric.device)
-        self.method = method.to(fabric.device).train()
+        self.method = method.to(fabric.device)
         self.method.zero_grad()  # the caller's may be there
         self.parameters = _players(method)
+        moved = {id(p) for ps in self.parameters.values() for p in ps}
+        method.train()
+        for module in method.children():
+            if list(module.parameters()) and not any(id(p) in moved for p in module.parameters()):
+                module.eval()  # what nobody moves keeps its batch statistics, too
         self.optimisers = {p: self._optimiser(p, ps) for p, ps in self.parameters.items()}
         self.folder = RunFolder(plan.out, fabric.is_global_zero)
         self.about = {
@@ -350,9 +376,9 @@ class _Loop:
         found = self.folder.resume(self.about) if self.plan.resume else None
         if found:
             self._load(found[0])
-        else:
-            kind = {"supervision": type(self.supervision).__name__}
-            self.folder.begin(self.about | kind | {"about": self.plan.about, "record": record()})
+        kind = {"supervision": type(self.supervision).__name__}
+        self.folder.begin(self.about | kind | {"about": self.plan.about, "record": record()}, fresh=not found)
+        if not found:
             self._save(0)
         self.folder.open_board()
         return self.folder.good

@@ -117,7 +117,7 @@ def _train(
     fitted, _ = source.parts(told)
     supervision = source.supervision(cls, fitted, told)
     method = cls.build(fitted.shape, told.s, told.z, None, told.arch, seed=told.seed, **told.own)
-    root = told.data_dir and told.data_dir.resolve()
+    root = told.data_dir and told.data_dir.expanduser().resolve()
     about = {"settings": replace(told, method=cls.name, data=source.place(told.data), data_dir=root).record()}
     from twofold.training import fit
 

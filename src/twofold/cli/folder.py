@@ -70,17 +70,23 @@ def config(run: Path) -> dict[str, Any]:
         what = "holds no run (no config.json)" if run.is_dir() else "is no folder"
         raise MissingFileError(f"RUN: {str(run)!r} {what}; expected the folder of a training")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"RUN: {path} is damaged ({error})") from None
+    if not isinstance(found, dict) or not {"about", "plan", "data"} <= found.keys():
+        raise InputError(f"RUN: {path} is not what a training writes; expected the folder of a training")
+    return found
 
 
 def settings(run: Path) -> Settings:
     """What a run was told."""
-    told = config(run).get("about", {}).get("settings")
+    told = config(run)["about"].get("settings")
     if told is None:
         raise InputError(f"RUN: {run} was trained from Python and does not tell its data; measure it from Python, too")
-    return Settings(**told | {"data_dir": Path(told["data_dir"]) if "data_dir" in told else None})
+    try:
+        return Settings(**told | {"data_dir": Path(told["data_dir"]) if "data_dir" in told else None})
+    except TypeError as error:
+        raise InputError(f"RUN: {run / 'config.json'} is of another version of twofold ({error})") from None
 
 
 def weights(run: Path) -> tuple[Path, bool]:

@@ -8,6 +8,7 @@ import re
 import tomllib
 import types
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -84,14 +85,18 @@ def _train(argv: list[str]) -> tuple[Callable, list[str], list[Dict]]:
     if trained not in (None, cls.name if not names else methods.get(names[0]).name):
         raise InputError(f"METHOD: {names[0]}; {given['out']} holds a training of {trained}, which resume goes on with")
     train = _command(cls)
-    parameters = App(default_command=train).assemble_argument_collection()
-    flags = {name.removeprefix("--") for p in parameters if p.parse for name in p.names if name.startswith("--")}
-    for file, options in files:
-        for name in options.keys() - {"method", "data"}:
-            choose(f"{file}: option", name, sorted(flags))
     both = [str(word) for word in (method, data)[len(names) :] if word]
-    configs = [({k: v for k, v in f.items() if k not in ("method", "data")}, name) for name, f in files]
-    return train, [*argv, *both], [Dict(f, source=name, use_commands_as_keys=False) for f, name in configs]
+    return train, [*argv, *both], [_source(train, *file) for file in files]
+
+
+def _source(train: Callable, file: str, options: dict[str, Any]) -> Dict:
+    """A file's options, all known to `train`, for cyclopts to fall back on."""
+    options = {name: value for name, value in options.items() if name not in ("method", "data")}
+    arguments = App(default_command=train).assemble_argument_collection()
+    flags = {name.removeprefix("--") for a in arguments if a.parse for name in a.names if name.startswith("--")}
+    for name in options:
+        choose(f"{file}: option", name, sorted(flags))
+    return Dict(options, source=file, use_commands_as_keys=False)
 
 
 def _common() -> list[inspect.Parameter]:
@@ -104,13 +109,17 @@ def _common() -> list[inspect.Parameter]:
 def _scan(words: list[str], cls: type[Method] | None = None) -> tuple[list[str], dict[str, Any]]:
     """The words that are no options, and the options. While the method is not known, the values of its options are
     among the words."""
+    _, bound, _, _ = _scanner(cls).parse_known_args(words)
+    given = dict(bound.arguments)
+    return [name for name in given.pop("names", ()) if not name.startswith("-")], given
+
+
+@cache
+def _scanner(cls: type[Method] | None) -> App:
     every = Annotated[str, Parameter(allow_leading_hyphen=True)]
     names = inspect.Parameter("names", inspect.Parameter.VAR_POSITIONAL, annotation=every)
     options = [p for p in _common() if p.kind is p.KEYWORD_ONLY] + ([] if cls is None else [*own(cls).values()])
-    scanner = App(default_command=_function([names, *options], lambda: None), help_flags=(), version_flags=())
-    _, bound, _, _ = scanner.parse_known_args(words)
-    given = dict(bound.arguments)
-    return [name for name in given.pop("names", ()) if not name.startswith("-")], given
+    return App(default_command=_function([names, *options], lambda: None), help_flags=(), version_flags=())
 
 
 def _command(cls: type[Method] | None) -> Callable:

@@ -42,7 +42,7 @@ def parts(told: Settings) -> tuple[Dataset, Dataset]:
 def _data(told: Settings) -> Dataset:
     from twofold.data import load
 
-    if told.data_dir and not told.data_dir.is_dir() and not told.download:
+    if told.data_dir and not told.data_dir.expanduser().is_dir() and not told.download:
         raise MissingFileError(
             f"data-dir: {str(told.data_dir)!r} is not a folder; expected the one that holds the data"
         )

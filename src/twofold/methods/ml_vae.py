@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from twofold.distributions import Likelihood, Mixture
+from twofold.distributions import Likelihood, Mixture, Point
 from twofold.divergences import gathered, group_dependence
 from twofold.errors import choose
 from twofold.method import Method
@@ -66,3 +66,8 @@ class MLVAE(Method):
             told = group_dependence(*map(gathered, (q_S.mean, group, members)))
             terms["leakage"] = self.leakage * gathered(kl_S.detach()[None]).mean() * told
         yield {"model": terms}
+
+    def _accumulate(self, q_s, group, count):
+        if self.evidence == "product":
+            return super()._accumulate(q_s, group, count)
+        return super()._accumulate(Point(q_s.mean), group, count)  # a mixture's mean, supplement Eq. 1
