@@ -134,7 +134,6 @@ def test_generate_refuses(ready):
 
 
 def test_generate_from_a_class_needs_a_method_with_classes(ready):
-    # open: `prior(n, y)` of methods without classes ignores y in silence
     if ready.y is None:
         with pytest.raises(UnsupportedError, match=type(ready.method).__name__):
             generate(ready.method, 2, y=1)
@@ -259,7 +258,6 @@ def test_points_are_averaged():
 
 def test_a_mixture_of_normals_accumulates_as_the_mean_of_its_members():
     """[Bouchacourt18, supplement Eq. 1]: that method's group posterior is no product."""
-    # open: `accumulate` multiplies whatever the method's evidence is
     method = MLVAE.build((6,), s=2, z=3, arch="zheng19-toy", evidence="mixture")
     x, group = torch.rand(6, 6), [0, 0, 1, 1, 1, 0]
     s = method.encode(x).s

@@ -75,6 +75,6 @@ def test_fit_starts_the_processes_itself(tmp_path):
 
 def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path):
     method = QuietVAE.build((6,), z=3, arch="zheng19-toy", scale=0.3)
-    with pytest.raises(InputError, match=r"^batch_size: 9; expected a positive multiple of the 2 ranks"):
+    with pytest.raises(InputError, match=r"^batch_size: 9; expected a positive multiple of 2"):
         fit(method, Images(torch.rand(20, 6)), steps=2, batch_size=9, device="cpu", devices=2, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,0 +1,726 @@
+"""Evaluation, figures and report: what they say, what they show, and what they refuse."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex
+from PIL import Image
+from rich.console import Console
+from torch import nn
+
+from twofold import evaluation, figures, methods, metrics, operations, report
+from twofold.data import Dataset
+from twofold.distributions import Gaussian, Point
+from twofold.errors import InputError, MissingFileError, UnsupportedError
+from twofold.evaluation import Background, Evaluation, Factor, PixelError, Swap, evaluate
+from twofold.method import Code, Method
+from twofold.metrics import Probe
+from twofold.supervision import Labels, Triplets
+from twofold.training import fit
+
+QUICK = {"clustering": False, "probes": ("knn",)}
+
+
+def blobs(shape=(1, 8, 8), n=120, classes=4, seed=0, **options) -> Dataset:
+    """Images or vectors of a level for each class, and noise; a second factor, `shade`, of real numbers."""
+    random = np.random.default_rng(seed)
+    y = random.permutation(np.arange(n) % classes)
+    x = np.clip(0.2 + 0.6 * y.reshape(-1, *[1] * len(shape)) / classes + 0.1 * random.random((n, *shape)), 0, 1)
+    factors = {"kind": y, "shade": x.reshape(n, -1).mean(1)}
+    return Dataset(x.astype(np.float32), factors, name="blobs", default="kind", **options)
+
+
+def halves(data: Dataset) -> tuple[Dataset, Dataset]:
+    return data.split((0.6, 0.4))
+
+
+def trained(kind, data: Dataset, steps=4, **options):
+    method = kind.build(data.shape, s=3, z=4, **options)
+    supervision = getattr(data, kind.supervision.__name__.lower())()
+    return fit(method, supervision, steps=steps, batch_size=32, progress=False)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return halves(blobs(names={"kind": ["red <b>", "a & b", "$x$", '"q"']}))
+
+
+@pytest.fixture(scope="module")
+def run(parts):
+    return trained(methods.MLVAE, parts[0], 30)
+
+
+@pytest.fixture(scope="module")
+def found(run, parts):
+    return evaluate(run.method, *parts, cluster_points=40, cluster_seeds=1)
+
+
+class Linear(Method):
+    """A linear split of vectors: s the first two columns, z the others; the decoder puts them back."""
+
+    name, supervision = "linear", Triplets
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.dummy = nn.Parameter(torch.zeros(()))
+        self.config = {"shape": [6]}
+
+    def losses(self, *draws):
+        raise NotImplementedError
+
+    def _posterior(self, x, y=None):
+        return Point(x[:, :2]), Gaussian(x[:, 2:], torch.zeros_like(x[:, 2:]))
+
+    def _decode(self, s, z):
+        return torch.cat([s, z], 1)
+
+
+class Given(Linear):
+    """s is the one-hot label."""
+
+    supervision, needs = Labels, "y"
+
+    @property
+    def sizes(self):
+        return 3, 4
+
+    def _posterior(self, x, y=None):
+        if y is None:
+            raise InputError("y: None; s is the label")
+        return Point(torch.eye(3)[y]), Point(x[:, 2:])
+
+    def _decode(self, s, z):
+        return torch.cat([s[:, :2], z], 1)
+
+    def prior(self, n, y=None):
+        return Code(torch.eye(3)[torch.as_tensor(y)], torch.randn(n, 4))
+
+
+class Blind(Given):
+    """Can't encode."""
+
+    def _posterior(self, x, y=None):
+        raise self._lacks("encoder")
+
+
+def vectors(n=90, seed=0) -> Dataset:
+    random = np.random.default_rng(seed)
+    y = np.arange(n) % 3
+    x = random.standard_normal((n, 6)).astype(np.float32)
+    x[:, :2] += 5 * np.stack([y == 1, y == 2], 1)
+    return Dataset(x, {"kind": y}, name="vectors")
+
+
+# -- evaluation --------------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_measures_what_it_says(run, parts, found):
+    method, (train, test) = run.method, parts
+    codes = method.encode(train.x), method.encode(test.x)
+    told = metrics.leakage(codes[0], train.factors["kind"], codes[1], test.factors["kind"])
+    assert found.factors["kind"].leakage == told
+    assert list(found.factors) == ["kind", "shade"]
+    assert found.factors["shade"].leakage["s"].metric == "mae"
+    assert found.factors["kind"].clustering["s"].space == "t-SNE"
+    assert found.factors["kind"].clustering["s"].direct is not None
+    assert not found.factors["shade"].retrieval
+    assert (found.n_train, found.n_test, found.sizes, found.about) == (72, 48, (3, 4), "kind")
+    for which in ("both", "s", "z"):
+        difference = operations.reconstruct(method, test.x, which) - test.x
+        assert found.reconstruction[which].mse == pytest.approx(float(difference.square().mean()), rel=1e-5)
+        assert found.reconstruction[which].mae == pytest.approx(float(difference.abs().mean()), rel=1e-5)
+    constant = torch.as_tensor(train.x).mean(0)
+    assert found.reconstruction["mean"].mse == pytest.approx(float((test.x - constant).square().mean()), rel=1e-5)
+
+
+def test_evaluation_goes_through_json(found):
+    again = Evaluation.from_dict(json.loads(json.dumps(found.as_dict())))
+    assert again == found
+    assert again.headline == found.headline
+    with pytest.raises(InputError, match="evaluation: not one"):
+        Evaluation.from_dict({"method": "x"})
+
+
+def test_evaluation_prints_a_table(found):
+    console = Console(width=80, file=io.StringIO())
+    console.print(found.table())
+    text = console.file.getvalue()
+    assert "kind *" in text
+    assert "(mean error)" in text
+    assert evaluation.interval(found.factors["kind"].leakage["z"]) in text
+    assert found.headline[:40] in text
+    assert "…" not in text
+
+
+def test_evaluation_is_a_function_of_its_seed(run, parts):
+    before = torch.get_rng_state()
+    kwargs = {**QUICK, "train_points": 50, "test_points": 30, "images": 10}
+    one, two, three = (evaluate(run.method, *parts, seed=seed, **kwargs) for seed in (0, 0, 1))
+    assert one == two != three
+    assert (one.n_train, one.n_test, one.reconstruction["both"].n) == (50, 30, 10)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_perfect_split_is_called_one():
+    train, test = halves(vectors(300, seed=1))
+    found = evaluate(Linear(), train, test, clustering=False)
+    assert found.verdict == "clean"
+    assert "A clean split" in found.headline
+    assert not found.caveats
+    assert found.swap.s == pytest.approx(1)
+    assert found.swap.z == pytest.approx(1)
+    assert found.swap.label.score > 0.95
+    assert found.reconstruction["both"].mse == pytest.approx(0, abs=1e-12)
+
+
+def a_probe(score: float, chance=0.1, metric="accuracy", n=400) -> Probe:
+    wide = 0.05 if metric == "accuracy" else 0.002
+    rest = dict.fromkeys(("train_score", "validation_score"), score)
+    return Probe(
+        score, score - wide, score + wide, chance, "mlp", metric, n_train=n, n_test=n, choice={}, converged=True, **rest
+    )
+
+
+def an_evaluation(s, z, metric="accuracy", chance=0.1, **changed) -> Evaluation:
+    told = Factor({"s": a_probe(s, chance, metric), "z": a_probe(z, chance, metric)})
+    errors = {
+        which: PixelError(m, 0.9 * m, 1.1 * m, m, m, m, 100)
+        for which, m in {"both": 0.01, "s": 0.05, "z": 0.06, "mean": 0.1}.items()
+    }
+    whole = {
+        "method": "M", "data": "D", "sizes": (2, 2), "about": "digit", "given": False, "factors": {"digit": told},
+        "reconstruction": errors, "swap": None, "background": None, "skipped": {}, "n_train": 400, "n_test": 400,
+        "seed": 0,
+    }  # fmt: skip
+    return Evaluation(**whole | changed)
+
+
+@pytest.mark.parametrize(
+    ("s", "z", "changed", "verdict", "words"),
+    [
+        (0.97, 0.11, {}, "clean", "A clean split, as far as 400 test observations can show"),
+        (0.97, 0.16, {}, "leaks", "z partly tells it: 0.16 [0.11, 0.21]"),
+        (0.97, 0.80, {}, "leaks", "z still largely tells it"),
+        (0.97, 0.93, {}, "failed", "z tells it as well"),
+        (0.12, 0.90, {}, "failed", "s does not"),
+        (0.12, 0.12, {}, "weak", "Neither half tells the digit"),
+        (0.10, 0.90, {"sizes": (0, 4)}, "no s", "has no s"),
+        (1.00, 0.30, {"given": True}, "given", "s is the digit itself, given to the encoder; z still tells it"),
+        (0.97, 0.11, {"about": None}, "unknown", "not measured"),
+        (0.97, 0.11, {"about": "x", "skipped": {"codes": "M has no encoder"}}, "unknown", "M has no encoder"),
+    ],
+)
+def test_the_headline_follows_the_intervals(s, z, changed, verdict, words):
+    found = an_evaluation(s, z, **changed)
+    assert found.verdict == verdict
+    assert words in found.headline
+    assert ("clean" in found.headline) == (verdict == "clean")
+
+
+def test_errors_are_better_when_smaller():
+    assert an_evaluation(0.02, 0.10, "mae").verdict == "clean"
+    assert an_evaluation(0.02, 0.05, "mae").verdict == "leaks"
+    assert an_evaluation(0.05, 0.02, "mae").verdict == "failed"
+    assert (
+        "with a mean error of 0.02 [0.018, 0.022], the best constant 0.1;" in an_evaluation(0.02, 0.05, "mae").headline
+    )
+
+
+def test_what_speaks_against_a_split_is_said():
+    fine = an_evaluation(0.97, 0.11)
+    assert fine.caveats == []
+    unused = replace(fine, reconstruction=fine.reconstruction | {"s": fine.reconstruction["both"]})
+    assert unused.verdict == "empty"
+    assert "z holds next to nothing" in unused.headline
+    assert "z is hardly used: reconstructions without it are as good." in unused.caveats
+    flat = replace(fine, reconstruction=dict.fromkeys(("both", "s", "z", "mean"), fine.reconstruction["mean"]))
+    assert flat.caveats == ["Reconstructions are no better than the mean training observation."]
+    lost = replace(fine, swap=Swap(0.5, 0.5, a_probe(0.12), 100))
+    assert lost.caveats == ["Swapped observations do not keep the digit of s: 0.12 [0.07, 0.17]."]
+    told = {"s": a_probe(0.9, 0.5), "z": a_probe(0.9, 0.5)}
+    back = replace(fine, background=Background(1.0, 0.1, 1.0, 0.5, 0.1, told, 100))
+    assert [re.split(" (is|tells) ", caveat)[0] for caveat in back.caveats] == ["s", "z"]
+
+
+def test_unseen_classes_are_probed_on_halves_of_the_test_part():
+    data = vectors(240)
+    data.factors["who"] = torch.arange(240) // 20
+    train, test = data.split((0.5, 0.5), by="who")
+    found = evaluate(Linear(), train, test, factor="who", **QUICK)
+    factor = found.factors["who"]
+    assert "6 of the test part's 6 classes were never seen" in factor.note
+    assert (factor.leakage["s"].n_train, factor.leakage["s"].n_test) == (60, 60)
+    assert found.factors["kind"].note == ""
+    assert found.swap.label is None
+    kept = json.loads(json.dumps(found.as_dict()))
+    assert kept["factors"]["who"]["note"] == factor.note
+
+
+def test_what_cannot_be_probed_is_skipped_with_a_reason():
+    data = vectors(90)
+    data.factors["same"] = torch.zeros(90, dtype=torch.int64)
+    data.factors["own"] = torch.arange(90)
+    data.factors["rare"] = torch.full((90,), -1)
+    train, test = halves(data)
+    test.factors.pop("same")
+    found = evaluate(Linear(), train, test, factor="kind", **QUICK)
+    assert list(found.factors) == ["kind"]
+    assert {name: why.split()[0] for name, why in found.skipped.items()} == {
+        "factor same": "the", "factor own": "no", "factor rare": "0",
+    }  # fmt: skip
+
+
+def test_rows_of_unknown_class_are_left_out():
+    data = vectors(200)
+    data.factors["kind"][::2] = -1
+    train, test = halves(data)
+    found = evaluate(Linear(), train, test, factor="kind", **QUICK)
+    told = found.factors["kind"].leakage["s"]
+    assert told.n_train == int((train.factors["kind"] >= 0).sum())
+    assert told.n_test == int((test.factors["kind"] >= 0).sum())
+
+
+def test_many_classes_have_no_linear_probe():
+    data = vectors(600)
+    data.factors["who"] = torch.arange(600) % 60
+    found = evaluate(Linear(), *halves(data), factor="kind", clustering=False, probes=("linear", "knn"))
+    assert found.factors["who"].leakage["s"].kind == "knn"
+    assert "60 classes: no linear probe" in found.factors["who"].note
+
+
+def test_a_code_without_s_is_told_so(parts):
+    method = methods.VAE.build(parts[0].shape, z=3)
+    found = evaluate(method, *parts, **QUICK)
+    assert found.verdict == "no s"
+    assert found.swap is None
+    assert found.skipped["swap"] == "VAE has no s"
+    assert set(found.reconstruction) == {"both", "mean"}
+
+
+def test_background_is_measured():
+    data = blobs(background=blobs(n=80, classes=1, seed=1))
+    data.background.name = "empty"
+    train, test = halves(data)
+    method = trained(methods.Contrastive, train).method
+    found = evaluate(method, train, test, **QUICK).background
+    q_s, _ = method.posterior(test.background.x)
+    assert found.s_background == pytest.approx(float(q_s.mean.square().sum(1).mean()), rel=1e-5)
+    assert found.variance_background == pytest.approx(float(q_s.variance.sum(1).mean()), rel=1e-5)
+    assert found.points == 16
+    assert found.w2 >= 0
+    assert found.told_apart["z"].chance == 0.5
+    by_value = evaluate(method, *halves(blobs()), background="kind=0", **QUICK)
+    assert by_value.background is not None
+    assert by_value.n_train < 72
+    assert "no background set" in evaluate(method, *halves(blobs()), **QUICK).skipped["background"]
+
+
+def test_labels_reach_an_encoder_that_asks_for_them():
+    train, test = halves(vectors())
+    found = evaluate(Given(), train, test, **QUICK)
+    assert found.verdict == "given"
+    assert found.factors["kind"].leakage["s"].score == 1
+    assert found.swap.s is None
+    blind = evaluate(Blind(), train, test, **QUICK)
+    assert blind.verdict == "unknown"
+    assert blind.skipped == {"codes": "Blind has no encoder"}
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"factor": "knid"}, "did you mean 'kind'"),
+        ({"factors": ["nothing"]}, "factors: 'nothing'"),
+        ({"train_points": 0}, "train_points: 0"),
+        ({"probes": ("tree",)}, "'tree'"),
+        ({"train": np.zeros((3, 4))}, "train: ndarray; expected a Dataset"),
+        ({"test": blobs((1, 9, 9))}, "made for observations of shape"),
+    ],
+)
+def test_evaluate_refuses(run, parts, kwargs, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        evaluate(run.method, **{"train": parts[0], "test": parts[1]} | kwargs)
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
+
+
+def levels(*shape) -> torch.Tensor:
+    """A different grey for each image of a grid `shape`, none of them white."""
+    grey = torch.linspace(0.05, 0.9, int(np.prod(shape))).reshape(*shape, 1, 1, 1)
+    return grey.expand(*shape, 1, 8, 8)
+
+
+def page(figure) -> np.ndarray:
+    return np.asarray(figure.axes[0].images[0].get_array())
+
+
+def seen(figure) -> dict[int, tuple[float, float]]:
+    """Of each grey that a page has besides white: the middle of its pixels (down, across)."""
+    grey = page(figure)[..., 0]
+    return {int(v): tuple(np.argwhere(grey == v).mean(0)) for v in np.unique(grey) if v != 255}
+
+
+def expected(images: torch.Tensor) -> np.ndarray:
+    return images.mul(255).round().byte()[..., 0, 0, 0].numpy()
+
+
+def frames(figure) -> list[str]:
+    return [to_hex(patch.get_edgecolor()).upper() for patch in figure.axes[0].patches]
+
+
+def test_a_grid_shows_every_tile_in_its_place():
+    x = levels(3, 4)
+    places, want = seen(figures.image_grid(x)), expected(x)
+    assert sorted(places) == sorted(want.flatten())
+    down = np.array([[places[v][0] for v in row] for row in want])
+    across = np.array([[places[v][1] for v in row] for row in want])
+    assert (np.ptp(down, axis=1) == 0).all() and (np.diff(down[:, 0]) == 144 + figures.GAP).all()  # noqa: PT018
+    assert (np.ptp(across, axis=0) == 0).all() and (np.diff(across[0]) == 144 + figures.GAP).all()  # noqa: PT018
+
+
+def test_pixels_are_enlarged_without_smoothing():
+    x = torch.rand(1, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.9
+    shown = page(figures.image_grid(x))
+    tile = shown[figures.EDGE : figures.EDGE + 144, figures.EDGE : figures.EDGE + 144]
+    assert np.array_equal(tile[::18, ::18], x[0, 0].mul(255).round().byte().permute(1, 2, 0).numpy())
+    assert np.array_equal(tile, tile[::18, ::18].repeat(18, 0).repeat(18, 1))
+    assert np.array_equal(page(figures.image_grid((x * 255).round().byte())), shown)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 33, 40), (4, 9, 30), (2, 28, 28), (1, 300, 200), (5,), (2,), (90,)])
+def test_grids_of_any_shape(shape):
+    x = torch.rand(2, 3, *shape, generator=torch.Generator().manual_seed(0))
+    x[1, 2] = torch.nan
+    figure = figures.image_grid(x, rows=["one", "two"], columns=["a", "b", "a rather long label"])
+    width, height = figure.get_size_inches() * figures.DPI
+    picture = Image.open(io.BytesIO(figures.png(figure)))
+    assert picture.size == (round(width), round(height))
+    if len(shape) == 1:
+        assert len(figure.axes[0].patches) == 5  # the tile of NaN stays empty
+    else:
+        tile = 144 / max(shape[1:])
+        assert page(figure).shape[:2] == (round(height), round(width))
+        assert width > 3 * shape[2] * (round(tile) if tile >= 1 else tile)
+
+
+def test_transparent_pixels_are_white():
+    x = torch.zeros(1, 1, 4, 8, 8)
+    assert page(figures.image_grid(x)).min() == 255
+
+
+def test_a_swap_grid_has_the_originals_on_its_borders():
+    x = levels(4 * 3 + 4 + 3)
+    s, z, made = x[:4], x[4:7], x[7:].unflatten(0, (3, 4))
+    figure = figures.swap_grid(s, z, made)
+    places = seen(figure)
+    assert len(places) == 19
+    first_row, first_column = ([places[v] for v in expected(part)] for part in (s, z))
+    body = np.array([[places[v] for v in row] for row in expected(made)])
+    assert [p[1] for p in first_row] == [p[1] for p in body[0]]
+    assert [p[0] for p in first_column] == [p[0] for p in body[:, 0]]
+    assert first_row[0][0] < body[0, 0, 0] - 144
+    assert first_column[0][1] < body[0, 0, 1] - 144
+    assert frames(figure) == [figures.S] * 4 + [figures.Z] * 3
+    with pytest.raises(InputError, match="a row a z, a column an s"):
+        figures.swap_grid(z, s, made)
+
+
+def test_rows_of_other_figures():
+    x = levels(40)
+    assert len(seen(figures.reconstruction_rows(x[:5], x[5:10], x[10:15], x[15:20]))) == 20
+    assert len(seen(figures.reconstruction_rows(x[:5], x[5:10]))) == 10
+    generated = figures.generation_rows(x[:3], x[3:15].unflatten(0, (3, 4)), ["a", "b", "c"])
+    assert len(seen(generated)) == 15
+    assert frames(generated) == [figures.S] * 3
+    near = figures.retrieval_rows(
+        x[:2], x[2:8].unflatten(0, (2, 3)), x[8:14].unflatten(0, (2, 3)), same_z=[[1, 0, 0], [0, 0, 1]]
+    )
+    assert len(seen(near)) == 14
+    assert frames(near) == [figures.MARK] * 2
+    assert len(seen(figures.walks(x[:6].unflatten(0, (2, 3)), [0, 4], [-1, 0, 1]))) == 6
+    before, after = x[3:9].unflatten(0, (2, 3)), x[9:15].unflatten(0, (2, 3))
+    assert len(seen(figures.inpainting_rows(x[:3], before, after, ["left", "right"]))) == 15
+    line = figures.interpolation_grid(x[:9].unflatten(0, (3, 3)))
+    assert frames(line) == [figures.MARK] * 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: figures.image_grid(torch.zeros(3, 8, 8, 1)),
+        lambda: figures.image_grid(torch.zeros(0, 3, 1, 8, 8)),
+        lambda: figures.image_grid(levels(2, 2), rows=["one"]),
+        lambda: figures.reconstruction_rows(levels(3), levels(4)),
+        lambda: figures.reconstruction_rows(levels(3), torch.zeros(3, 1, 9, 9)),
+        lambda: figures.generation_rows(levels(3), levels(2, 4)),
+        lambda: figures.retrieval_rows(levels(3), levels(2, 4)),
+        lambda: figures.walks(levels(1, 3), [0], [0, 1, 2], half="x"),
+        lambda: figures.inpainting_rows(levels(3), levels(1, 3), levels(2, 3)),
+        lambda: figures.loss_curves([]),
+        lambda: figures.loss_curves([{"step": 1, "seconds": 2.0}]),
+        lambda: figures.leakage_chart({}),
+        lambda: figures.code_map({"s": np.zeros((5, 2)), "z": np.zeros((5, 0))}),
+        lambda: figures.code_map({"s": np.eye(5)}, np.zeros(4, int)),
+        lambda: figures.embed(np.full((5, 3), np.nan)),
+        lambda: figures.save(figures.image_grid(levels(1, 1)), "figure.jpg"),
+    ],
+)
+def test_figures_refuse(wrong):
+    with pytest.raises(InputError):
+        wrong()
+
+
+def test_loss_curves_show_each_term():
+    rows = [
+        {"step": i, "seconds": i, "a/rec": 5 - i, "a/kl": i, "a/grad_norm": 1.0, "b/adv": 10.0**-i} for i in range(3)
+    ]
+    panels = {axes.get_title(loc="left"): axes for axes in figures.loss_curves(rows).axes if axes.get_visible()}
+    assert list(panels) == ["a: sum", "a: rec", "a: kl", "a: gradient norm", "b: adv"]
+    assert panels["a: sum"].lines[0].get_ydata().tolist() == [5, 5, 5]
+    assert panels["b: adv"].lines[0].get_xdata().tolist() == [0, 1, 2]
+    assert figures.loss_curves([{"step": 1, "a/rec": 1.0}]).axes
+
+
+def test_leakage_chart_shows_scores_beside_chance():
+    told = {"digit": {"s": a_probe(0.9), "z": a_probe(0.3)}}
+    width = {"s": a_probe(0.05, 0.2, "mae"), "z": a_probe(0.1, 0.2, "mae")}
+    (bars,) = figures.leakage_chart(told).axes
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx([0.9, 0.3])
+    assert [to_hex(bar.get_facecolor()).upper() for bar in bars.patches] == [figures.S, figures.Z]
+    ends = [line.get_xdata() for line in bars.lines]
+    assert np.allclose(ends, [[0.85, 0.95], [0.25, 0.35], [0.1, 0.1]])
+    both = figures.leakage_chart(told | {"width": width}).axes
+    assert [bar.get_width() for bar in both[1].patches] == pytest.approx([0.25, 0.5])
+
+
+def test_maps():
+    random = np.random.default_rng(0)
+    codes = {"s": random.standard_normal((40, 5)), "z": random.standard_normal((40, 2))}
+    y = np.arange(40) % 3 - 1
+    figure = figures.code_map(codes, y, factor="f", names=["a", "b"])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["t-SNE of s (5 dimensions)", "z (2 dimensions)"]
+    points = [c.get_offsets() for c in figure.axes[1].collections]
+    assert sorted(map(len, points)) == [13, 13, 14]
+    assert np.array_equal(points[1], codes["z"][y == 0])
+    assert {t.get_text() for t in figure.axes[1].texts} == {"a", "b"}
+    assert len(figures.code_map(codes, random.random(40), factor="f").axes) == 3  # a colour bar
+    assert len(figures.code_map(codes | {"s": np.zeros((40, 0))}, np.arange(40)).axes) == 1
+    behind = figures.code_map(codes, background={"s": codes["s"][:9], "z": codes["z"][:9]})
+    assert sorted(len(c.get_offsets()) for c in behind.axes[0].collections) == [9, 40]
+
+
+def test_embedding():
+    random = np.random.default_rng(0)
+    x = random.standard_normal((30, 4))
+    assert figures.embed(x).shape == (30, 2)
+    assert np.array_equal(figures.embed(x, 1), figures.embed(x, 1))
+    few = figures.embed(x[:6])
+    assert np.allclose(few.std(0), np.linalg.svd(x[:6] - x[:6].mean(0))[1][:2] / np.sqrt(6))
+    assert np.array_equal(figures.embed(x[:, :2]), x[:, :2])
+    assert np.array_equal(figures.embed(x[:, :1])[:, 0], x[:, 0])
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_figures_are_saved(tmp_path, suffix, start):
+    figure = figures.image_grid(levels(2, 2))
+    path = figures.save(figure, tmp_path / "new" / f"grid.{suffix}")
+    assert path.read_bytes().startswith(start)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert suffix != "png" or path.read_bytes() == figures.png(figures.image_grid(levels(2, 2)))
+
+
+def test_figures_leave_pyplot_alone():
+    code = (
+        "import sys, torch; from twofold import figures; figures.png(figures.image_grid(torch.zeros(1, 1, 1, 8, 8)));"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# -- report ------------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """What a page refers to, its tags, its text, and its sections."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.links, self.tags, self.ids, self.words = [], set(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "srcset", "action", "data", "poster"):
+                self.links.append(value)
+            if name == "id":
+                self.ids.append(value)
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def read(path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_the_report_is_one_whole_file(tmp_path, run, parts, found):
+    path = report.write(
+        tmp_path / "deep" / "report.html",
+        method=run.method,
+        train=parts[0],
+        test=parts[1],
+        metrics=run.metrics,
+        config={"config": run.method.config, "plan": {"steps": 30, "note": "<script>alert(1)</script>"}},
+        evaluation=found,
+        figures_dir=tmp_path / "figures",
+    )
+    text, there = path.read_text(encoding="utf-8"), read(path)
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+    assert all(link.startswith(("data:image/png;base64,", "#")) for link in there.links)
+    assert {link[1:] for link in there.links if link[0] == "#"} <= set(there.ids)
+    assert not {"script", "link", "iframe", "object", "b <"} & there.tags
+    assert "@import" not in text
+    assert "url(" not in text
+    assert "Content-Security-Policy" in text
+    assert len(there.ids) == len(set(there.ids))
+    assert set(report.PICTURES) < set(there.ids)
+    assert found.headline in there.text
+    for row in report._rows(found):
+        assert row.score in there.text
+    assert "<script>alert(1)</script>" in there.text  # as text
+    assert "absent" not in there.ids
+    assert {p.stem for p in (tmp_path / "figures").iterdir()} == set(report.PICTURES)
+    assert path.stat().st_size < 3_000_000
+
+
+def test_the_report_is_a_function_of_its_seed(tmp_path, run, parts, found):
+    before = torch.get_rng_state()
+    kwargs = {"method": run.method, "train": parts[0], "test": parts[1], "evaluation": found.as_dict(), "config": {}}
+    one, two, three = (report.write(tmp_path / f"{i}.html", seed=i // 2, **kwargs).read_text() for i in range(3))
+    assert one == two
+    assert len({re.sub("seed of this report</dt><dd>.", "", text) for text in (one, three)}) == 2
+    assert torch.equal(before, torch.get_rng_state())
+    assert read(tmp_path / "0.html").text.count("no losses were handed over") == 1
+
+
+@pytest.mark.parametrize(("shape", "absent"), [((3, 9, 14), set()), ((6,), {"inpainting"}), ((2,), {"inpainting"})])
+def test_reports_on_any_shape(tmp_path, shape, absent):
+    train, test = halves(blobs(shape, n=80))
+    done = trained(methods.MLVAE, train)
+    path = report.write(
+        tmp_path / "r.html", method=done.method, train=train, test=test, metrics=done.metrics,
+        evaluation=evaluate(done.method, train, test, **QUICK),
+    )  # fmt: skip
+    assert left_out(path) == absent
+
+
+def left_out(path) -> set[str]:
+    """Pictures that are named with a reason only."""
+    text = path.read_text(encoding="utf-8")
+    return {key for key in report.PICTURES if re.search(rf'<dt id="{key}">[^<]+</dt><dd>[^<]+</dd>', text)}
+
+
+def test_a_method_without_s(tmp_path, parts):
+    method = methods.VAE.build(parts[0].shape, z=3)
+    found = evaluate(method, *parts, **QUICK)
+    path = report.write(tmp_path / "r.html", method=method, train=parts[0], test=parts[1], evaluation=found)
+    assert left_out(path) == {"swap", "interpolation", "generation", "walk-s", "losses"}
+    assert "One code, no split" in read(path).text
+
+
+def test_a_method_with_a_background(tmp_path):
+    train, test = halves(blobs(background=blobs(n=60, classes=1, seed=1)))
+    method = methods.Contrastive.build(train.shape, s=2, z=2)
+    found = evaluate(method, train, test, **QUICK)
+    path = report.write(tmp_path / "r.html", method=method, train=train, test=test, evaluation=found)
+    assert left_out(path) == {"losses"}
+    assert "Size of s on the background" in read(path).text
+
+
+def test_methods_that_lack_a_part(tmp_path):
+    train, test = halves(vectors())
+    for method, absent in (
+        (Given(), {"prior", "retrieval", "walk-s", "inpainting", "losses"}),
+        (Blind(), set(report.PICTURES) - {"generation"}),
+    ):
+        found = evaluate(method, train, test, **QUICK)
+        path = report.write(tmp_path / "r.html", method=method, train=train, test=test, evaluation=found)
+        assert left_out(path) == absent
+
+
+def test_data_without_factors(tmp_path):
+    train, test = halves(Dataset(blobs().x, name="bare"))
+    method = methods.VAE.build(train.shape, z=2)
+    path = report.write(tmp_path / "r.html", method=method, train=train, test=test)
+    assert "was not measured: no factor says what s is about" in read(path).text
+    assert "leakage" in left_out(path)
+
+
+def test_one_observation_is_enough(tmp_path, run, parts):
+    path = report.write(tmp_path / "r.html", method=run.method, train=parts[0], test=parts[1][:1])
+    assert {"map", "retrieval", "interpolation"} < left_out(path)
+
+
+def test_a_report_from_a_run(tmp_path, parts):
+    folder = tmp_path / "run"
+    method = methods.MLVAE.build(parts[0].shape, s=2, z=2)
+    fit(method, parts[0].groups(), steps=3, batch_size=16, out=folder, progress=False)
+    data = {"train": parts[0], "test": parts[1]}
+    kept = an_evaluation(0.97, 0.5, about="kind", factors={"kind": an_evaluation(0.97, 0.5).factors["digit"]})
+    (folder / "evaluation.json").write_text(json.dumps(kept.as_dict()))
+    path = report.from_run(folder, **data)
+    assert path == folder / "report.html"
+    assert kept.headline in read(path).text
+    assert "plan" not in left_out(path) and "checkpoint_every" in read(path).text  # noqa: PT018
+    with open(folder / "metrics.csv", "a") as file:
+        file.write("4,0.1,")  # cut off by a kill
+    report.from_run(folder, path=tmp_path / "other.html", **data)
+    assert (tmp_path / "other.html").is_file()
+    (folder / "evaluation.json").write_text("{")
+    with pytest.raises(InputError, match=r"evaluation\.json: truncated"):
+        report.from_run(folder, **data)
+    with pytest.raises(MissingFileError, match="holds no run"):
+        report.from_run(tmp_path / "nothing", **data)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"path": "."}, "path: . is a folder"),
+        ({"method": None}, "method: NoneType; expected a Method"),
+        ({"train": np.zeros(3)}, "train: ndarray; expected a Dataset"),
+        ({"evaluation": {"a": 1}}, "evaluation: not one"),
+        ({"evaluation": None, "factor": "knid"}, "did you mean 'kind'"),
+    ],
+)
+def test_the_report_refuses(tmp_path, run, parts, found, changed, words):
+    kwargs = {"path": tmp_path / "r.html", "method": run.method, "train": parts[0], "test": parts[1]}
+    with pytest.raises(InputError, match=re.escape(words)):
+        report.write(**kwargs | {"evaluation": found} | changed)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bug_is_not_a_reason(tmp_path, run, parts, found, monkeypatch):
+    """Only the library's own refusals leave a figure out."""
+    monkeypatch.setattr(figures, "swap_grid", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report.write(tmp_path / "r.html", method=run.method, train=parts[0], test=parts[1], evaluation=found)
+    monkeypatch.setattr(figures, "swap_grid", lambda *_: (_ for _ in ()).throw(UnsupportedError("no <swap>")))
+    report.write(tmp_path / "r.html", method=run.method, train=parts[0], test=parts[1], evaluation=found)
+    assert "no <swap>" in read(tmp_path / "r.html").text
