@@ -370,12 +370,18 @@ def png(figure: Figure) -> bytes:
 
 def save(figure: Figure, path: str | os.PathLike) -> Path:
     """Write the figure to `path`, as PNG, SVG or PDF by its suffix; complete or not at all. Makes the folder."""
+    kind = Path(path).suffix.lower().lstrip(".")
+    choose("path: suffix", kind, ("png", "svg", "pdf"))
+    return write(path, _render(figure, kind))
+
+
+def write(path: str | os.PathLike, data: bytes) -> Path:
+    """Write a file, complete or not at all; its folder is made."""
     path = Path(path)
-    choose("path: suffix", path.suffix.lower().lstrip("."), ("png", "svg", "pdf"))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(_render(figure, path.suffix.lower()[1:]))
+        part.write_bytes(data)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

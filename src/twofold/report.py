@@ -90,7 +90,7 @@ def write(
             else:
                 image = figures.png(figure)
                 if figures_dir is not None:
-                    figures.save(figure, Path(figures_dir) / f"{key}.png")
+                    figures.write(Path(figures_dir) / f"{key}.png", image)
                 wide = round(100 * figure.get_size_inches()[0])
                 sections.append(Section(key, title, how, base64.b64encode(image).decode(), wide, ""))
             bar.update(i + 1)
@@ -104,14 +104,7 @@ def write(
         absent=[section for section in sections if not section.image],
         settings=_settings(method, train, test, evaluation, config, seed),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(page, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return figures.write(path, page.encode())
 
 
 def from_run(
