@@ -172,7 +172,7 @@ def render() -> None:
                     f"{f['seconds']:.0f}",
                 ]
                 lines.append(f"| {' | '.join(row)} |")
-    notes = Path("docs/results-notes.md")
+    notes = Path("results/notes.md")
     Path("RESULTS.md").write_text("\n".join(lines) + "\n" + (("\n" + notes.read_text()) if notes.exists() else ""))
 
 

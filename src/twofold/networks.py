@@ -25,10 +25,17 @@ class Encoder(nn.Module):
     """`x -> (s, z)`. One trunk for both codes, or one each where `trunk_s` is given; a linear head on top."""
 
     def __init__(
-        self, trunk: nn.Module, width: int, s: int, z: int, point: bool = False, trunk_s: nn.Module | None = None
+        self,
+        trunk: nn.Module,
+        width: int,
+        s: int,
+        z: int,
+        point: bool = False,
+        trunk_s: nn.Module | None = None,
+        bound: float | None = None,
     ):
         super().__init__()
-        self.sizes, self.point = (s, z), point
+        self.sizes, self.point, self.bound = (s, z), point, bound
         self.heads = [s if point else 2 * s, 2 * z]
         self.trunk, self.trunk_s = trunk, trunk_s
         if trunk_s is None:
@@ -43,9 +50,10 @@ class Encoder(nn.Module):
             s, z = self.head_s(self.trunk_s(x)), self.head(self.trunk(x))
         return (Point(s) if self.point else self._gaussian(s)), self._gaussian(z)
 
-    @staticmethod
-    def _gaussian(head: Tensor) -> Gaussian:
+    def _gaussian(self, head: Tensor) -> Gaussian:
         mean, log_var = head.chunk(2, dim=-1)
+        if self.bound is not None:
+            return Gaussian(mean, self.bound * log_var.tanh())
         return Gaussian(mean, log_var.clamp(-14, 14))  # a stray batch must not overflow exp
 
 
@@ -64,7 +72,7 @@ class Decoder(nn.Module):
         if not self.variance:
             return x
         mean, log_var = x.chunk(2, dim=1)
-        return Gaussian(mean.sigmoid(), 5 * (log_var / 5).tanh())
+        return Gaussian(mean.sigmoid(), 5 * log_var.tanh())
 
 
 class PixelNorm(nn.Module):
@@ -141,6 +149,10 @@ class Conv:
     pool: bool = False
     separate: bool = False
     variance: bool = False  # the decoder gives each pixel's log-variance too
+    bound: float | None = None  # log-variances of codes are that times a tanh
+    last: int | None = (
+        None  # the decoder ends in a convolution of this size and stride 1, in place of its first layer's
+    )
 
     def _sides(self, shape: Shape) -> list[tuple[int, int]]:
         """Heights and widths before and after each layer, rounded up."""
@@ -174,6 +186,11 @@ class Conv:
         return nn.Sequential(*layers), width
 
     def body(self, codes: int, shape: Shape, out: int = 1) -> nn.Module:
+        if self.last is not None:
+            return replace(self, strides=(1, *self.strides[1:]), fc=(), last=None)._body(codes, shape, out, self.last)
+        return self._body(codes, shape, out)
+
+    def _body(self, codes: int, shape: Shape, out: int, last_kernel: int | None = None) -> nn.Module:
         sides, layers, width = self._sides(shape), [], codes
         for size in reversed(self.fc):
             layers += [nn.Linear(width, size), (self.act if self.fc_act is CReLU else self.fc_act or self.act)()]
@@ -187,6 +204,8 @@ class Conv:
             if self.pool:
                 layers += [nn.Upsample(side)] if stride > 1 else []
                 conv: nn.Module = nn.Conv2d(before, after, self.kernel, padding=self.kernel // 2)
+            elif last and last_kernel is not None:
+                conv = nn.Conv2d(before, after, last_kernel, padding=last_kernel // 2)
             else:
                 conv = UpConv(before, after, self.kernel, stride, side)
             layers += [conv] if last else self._layer(conv, after)
@@ -213,7 +232,15 @@ ARCHITECTURES: dict[str, Mlp | Conv] = {
     "conv": CONV,
     "bouchacourt18-mnist": Mlp((500,), nn.Tanh),
     "bouchacourt18-faces": Conv(
-        (64, 128, 256, 512), 4, (2,) * 4, norm=nn.BatchNorm2d, fc=(256, 256), fc_act=CReLU, variance=True
+        (64, 128, 256, 512),
+        kernel=4,
+        strides=(2,) * 4,
+        norm=nn.BatchNorm2d,
+        fc=(256, 256),
+        fc_act=CReLU,
+        variance=True,
+        bound=5.0,
+        last=3,
     ),
     "contrast21": Conv((32, 64, 128, 256, 256), 4, (2,) * 5, _leaky, ChannelNorm),
     "contrast21-narrow": Conv((16, 32, 64, 64, 64), 4, (2,) * 5, _leaky, ChannelNorm),
@@ -252,8 +279,9 @@ def build(
         spec = replace(spec, separate=separate)
     trunk, width = spec.trunk(shape)
     trunk_s = spec.trunk(shape)[0] if spec.separate and s and z else None
-    encoder = Encoder(trunk, width, s, z, point, trunk_s)
-    variance = isinstance(spec, Conv) and spec.variance
+    conv = spec if isinstance(spec, Conv) else None
+    encoder = Encoder(trunk, width, s, z, point, trunk_s, conv and conv.bound)
+    variance = conv is not None and conv.variance
     body = spec.body(s + z, shape, 2 if variance else 1)
     if len(shape) == 3 and not variance:
         body = nn.Sequential(body, nn.Sigmoid())
