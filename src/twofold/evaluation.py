@@ -67,7 +67,7 @@ class Swap(Result):
 
     s: float | None  # share of the variance of s that comes back (R²; a constant scores 0); None: no such half
     z: float | None
-    label: Probe | None  # the s found, probed for the class of the observation that gave s
+    label: Probe | None  # the s found, classed by its neighbours: is it the class of what gave s?
     n: int
 
     def __str__(self) -> str:
@@ -402,7 +402,7 @@ def evaluate(
         else:
             known = None
             if factor in found and not (given or found[factor].note or fit.factors[factor].is_floating_point()):
-                known = (code.s, fit.factors[factor], some.factors[factor], found[factor].leakage["s"].kind)
+                known = (code.s, fit.factors[factor], some.factors[factor])
             swap = _swap(method, some, y, known, seed)
         bar.update(len(chosen) + 2)
 
@@ -535,7 +535,7 @@ def _error(difference: Tensor) -> PixelError:
 
 
 def _swap(method: Method, part: Dataset, y: Tensor | None, known: tuple | None, seed: int) -> Swap:
-    """s of each with the z of another. `known`: s and classes to train a probe on, `part`'s classes, kind of probe."""
+    """s of each with the z of another. `known`: s and classes to find neighbours among, and `part`'s classes."""
     order = generator(seed, 22).permutation(len(part))
     other = torch.from_numpy(np.roll(order, 1)[np.argsort(order)])  # one cycle: none keeps its own
     code = method.encode(part.x, y)
@@ -543,8 +543,9 @@ def _swap(method: Method, part: Dataset, y: Tensor | None, known: tuple | None, 
     again = method.encode(method.decode(made), y)
     label = None
     if known is not None:
-        s, classes, wanted, kind = known
-        label = metrics.probe(s[classes >= 0], classes[classes >= 0], again.s[wanted >= 0], wanted[wanted >= 0], kind)
+        s, classes, wanted = known
+        fit, held = classes >= 0, wanted >= 0
+        label = metrics.probe(s[fit], classes[fit], again.s[held], wanted[held], "knn", seed)
     return Swap(None if y is not None else _found(made.s, again.s), _found(made.z, again.z), label, len(part))
 
 

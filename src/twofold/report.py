@@ -490,7 +490,7 @@ def _others(evaluation: Evaluation) -> list[tuple[str, str, str]]:
                 hint = "R² of what was put in, in a swapped observation's code; 1 is perfect, 0 a constant"
                 found.append((f"{half} found again after a swap", f"{value:.3f}", hint))
         if swap.label is not None:
-            hint = f"by a probe of s; chance {number(swap.label.chance, swap.label)}"
+            hint = f"by the nearest training observations in s; chance {number(swap.label.chance, swap.label)}"
             found.append((f"Swaps that keep the {evaluation.about} of s", interval(swap.label), hint))
     if back := evaluation.background:
         within = f"{back.w2_within:.3g} between two halves of the background ({back.points:,} each)"
