@@ -26,6 +26,7 @@ _HOMES = {
     "twofold.method": ("Code", "Method"),
     "twofold.methods": ("load",),
     "twofold.training": ("Run", "fit"),
+    "twofold.evaluation": ("evaluate",),
     "twofold.operations": ("accumulate", "generate", "inpaint", "interpolate", "reconstruct", "retrieve", "swap"),
     "twofold.errors": ("DivergedError", "InputError", "MissingFileError", "TwofoldError", "UnsupportedError"),
 }
@@ -36,6 +37,7 @@ __all__ = ["__version__", *_HOME, *_MODULES]  # pyright: ignore[reportUnsupporte
 if TYPE_CHECKING:
     from twofold import data, distributions, divergences, figures, methods, metrics, networks, report
     from twofold.errors import DivergedError, InputError, MissingFileError, TwofoldError, UnsupportedError
+    from twofold.evaluation import evaluate
     from twofold.method import Code, Method
     from twofold.methods import load
     from twofold.operations import accumulate, generate, inpaint, interpolate, reconstruct, retrieve, swap

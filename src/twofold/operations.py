@@ -15,14 +15,14 @@ from twofold.method import Code, Method
 Which = Literal["both", "s", "z"]
 
 
-def swap(method: Method, s_from, z_from, y=None) -> Tensor:
+def swap(method: Method, s_from, z_from, y=None, y_z=None) -> Tensor:
     """`x [N, *shape]` with the s of `s_from` and the z of `z_from`, one to one: attribute transfer.
 
-    `y [N]`: labels of `s_from`, for methods whose s is the label.
+    `y [N]`, `y_z [N]`: labels of `s_from` and of `z_from`, for methods that encode with them.
     """
     if len(s_from) != len(z_from):
         raise InputError(f"s_from, z_from: {len(s_from)} and {len(z_from)} observations; expected as many of both")
-    return method.decode(Code(method.encode(s_from, y).s, method.encode(z_from, y).z))
+    return method.decode(Code(method.encode(s_from, y).s, method.encode(z_from, y_z).z))
 
 
 def interpolate(method: Method, a, b, steps: int = 8, which: Literal["both", "s", "z", "grid"] = "both") -> Tensor:
