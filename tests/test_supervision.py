@@ -314,7 +314,7 @@ def test_ranks_hold_as_many_chunks_as_one_process_would(batch, world):
 
 def test_missing_labels_on_ranks_with_an_odd_share():
     supervision = Labels(numbered(60), np.r_[np.arange(30) % 3, [-1] * 30])
-    with pytest.raises(InputError, match="^batch_size: 6; expected a positive multiple of 4"):
+    with pytest.raises(InputError, match=r"^batch_size: 6; expected a positive multiple of 4"):
         supervision.draw(0, 0, 0, 2, batch_size=6)
     whole = supervision.draw(0, batch_size=8)
     parts = [supervision.draw(0, 0, rank, 2, batch_size=8) for rank in range(2)]
