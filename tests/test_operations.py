@@ -94,7 +94,7 @@ def test_interpolate(ready):
 
 def test_interpolate_refuses(ready):
     m, x = ready.method, ready.x
-    with pytest.raises(InputError, match=r"^steps: 1; expected at least 2"):
+    with pytest.raises(InputError, match=r"^steps: 1; expected a whole number of at least 2"):
         interpolate(m, x, x, 1)
     with pytest.raises(InputError, match=r"^which: 'line' is not known"):
         interpolate(m, x, x, which="line")  # pyright: ignore
@@ -125,7 +125,7 @@ def test_generate_from_the_prior(ready):
 
 def test_generate_refuses(ready):
     m = ready.method
-    with pytest.raises(InputError, match=r"^n: 0; expected at least 1"):
+    with pytest.raises(InputError, match=r"^n: 0; expected a whole number of at least 1"):
         generate(m, 0)
     with pytest.raises(InputError, match=r"^y, examples: both given"):
         generate(m, 2, y=1, examples=ready.x)

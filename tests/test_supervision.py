@@ -376,7 +376,7 @@ def test_bad_triplets():
         Triplets(numbered(4), [1] * 4)
     with pytest.raises(InputError, match=r"^y: 2 of 3 classes have a single member"):
         Triplets(numbered(4), [0, 0, 1, 2])
-    with pytest.raises(InputError, match=r"^y: -1 is out of range"):
+    with pytest.raises(InputError, match=r"^y: -1 \(not known\) for 2 of 4"):
         Triplets(numbered(4), [0, 0, -1, -1])
 
 

@@ -124,7 +124,7 @@ def test_an_epoch_of_a_method_with_several_draws():
     ("options", "message"),
     [
         ({"steps": 3, "epochs": 1}, "steps, epochs: 3 and 1; give one of the two"),
-        ({"steps": 0}, "steps: 0; expected a positive number"),
+        ({"steps": 0}, "steps: 0; expected a positive whole number"),
         ({"steps": 2.5}, "steps: 2.5; expected a positive"),
         ({"steps": None, "epochs": -1}, "epochs: -1; expected a positive"),
         ({"batch_size": 0}, "batch_size: 0; expected a positive"),

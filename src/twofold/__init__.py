@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "twofold.supervision": ("Groups", "Images", "Labels", "Reference", "Triplets"),
+    "twofold.distributions": ("Gaussian", "Point"),
     "twofold.method": ("Code", "Method"),
     "twofold.methods": ("load",),
     "twofold.training": ("Run", "fit"),
@@ -36,6 +37,7 @@ __all__ = ["__version__", *_HOME, *_MODULES]  # pyright: ignore[reportUnsupporte
 
 if TYPE_CHECKING:
     from twofold import data, distributions, divergences, figures, methods, metrics, networks, report
+    from twofold.distributions import Gaussian, Point
     from twofold.errors import DivergedError, InputError, MissingFileError, TwofoldError, UnsupportedError
     from twofold.evaluation import evaluate
     from twofold.method import Code, Method

@@ -102,7 +102,12 @@ def factor(y, n: int, name: str = "y", missing: bool = False) -> Tensor:
     if len(array) != n:
         raise InputError(f"{name}: {len(array)} values for {n} observations; expected as many as there are in x")
     if array.dtype.kind in "USO":
-        array = np.unique(array.astype(str), return_inverse=True)[1]
+        absent = np.array([v is None or v != v for v in array.tolist()])
+        if absent.any() and not missing:
+            raise InputError(f"{name}: {int(absent.sum())} of {n} values are missing; expected one for each")
+        numbers = np.full(n, -1, np.int64)
+        numbers[~absent] = np.unique(array[~absent].astype(str), return_inverse=True)[1]
+        array = numbers
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
             raise InputError(f"{name}: NaN or Inf in {int((~np.isfinite(array)).sum())} of {n} values")
@@ -114,6 +119,19 @@ def factor(y, n: int, name: str = "y", missing: bool = False) -> Tensor:
         extra = " (-1 where the label is not known)" if missing else ""
         raise InputError(f"{name}: {low} is out of range; classes are numbered from 0{extra}")
     return torch.from_numpy(array.astype(np.int64))
+
+
+def identities(ids, n: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Who shares something with whom: any whole numbers or names. Returns sorted ids and each row's place in them."""
+    array = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
+    if array.dtype.kind == "f" and array.ndim == 1 and (array == np.floor(array)).all() and np.isfinite(array).all():
+        array = array.astype(np.int64)
+    if array.dtype.kind in "ib" and array.ndim == 1 and len(array) == n:
+        return np.unique(array, return_inverse=True)  # also negative ones
+    known = classes(array, n, name).numpy()
+    if array.dtype.kind in "USO":
+        return np.unique(array.astype(str), return_inverse=True)
+    return np.unique(known, return_inverse=True)
 
 
 def classes(y, n: int, name: str = "y", missing: bool = False) -> Tensor:

@@ -149,6 +149,18 @@ class Mixture:
 Posterior = Gaussian | Point | Mixture
 
 
+def posterior(q) -> Posterior:
+    """What an encoder gave, as one of ours: a tensor is a `Point`, a normal of torch.distributions a `Gaussian`."""
+    if isinstance(q, Gaussian | Point | Mixture):
+        return q
+    if isinstance(q, Tensor):
+        return Point(q)
+    normal = q.base_dist if isinstance(q, torch.distributions.Independent) else q
+    if isinstance(normal, torch.distributions.Normal):
+        return Gaussian(normal.loc, 2 * normal.scale.log())
+    raise InputError(f"encoder: gave a {type(q).__name__}; expected a tensor, a Gaussian or torch's Normal")
+
+
 class Likelihood:
     """Negative log-likelihood of observations, `nll(decoded, x) -> [N]`, summed over pixels, in nats.
 
@@ -173,7 +185,10 @@ class Likelihood:
             return pixels.flatten(1).sum(1)
         decoded, d = _full(decoded), math.prod(x.shape[1:])
         if self.kind == "bernoulli":
-            nll = F.binary_cross_entropy(decoded.clamp(1e-6, 1 - 1e-6), x, reduction="none")
+            try:
+                nll = F.binary_cross_entropy(decoded.clamp(1e-6, 1 - 1e-6), x, reduction="none")
+            except RuntimeError:
+                raise InputError("likelihood: bernoulli is for observations in [0, 1]; use gaussian") from None
             return nll.flatten(1).sum(1)
         error = decoded - x
         if self.kind == "laplace":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 
 from twofold import networks
 from twofold.arrays import gather, observations
-from twofold.distributions import Gaussian, Point, Posterior
+from twofold.distributions import Gaussian, Point, Posterior, posterior
 from twofold.errors import InputError, MissingFileError, UnsupportedError, choose, shown
 from twofold.supervision import Supervision
 
@@ -60,6 +62,8 @@ class Method(nn.Module, ABC):
     """Optimiser -> the attributes (networks or parameters) that it moves. No parameter has two players."""
     optim: ClassVar[dict[str, Any]] = {"name": "adam", "lr": 1e-3}
     """The paper's optimiser, the same for all players or `{player: {...}}`."""
+    point_s: ClassVar[bool] = False
+    """Whether an s without spread will do."""
     needs: ClassVar[str | None] = None
     """What `prior` can't do without: "y" (a class), "examples" (images that give s) or nothing."""
 
@@ -90,10 +94,17 @@ class Method(nn.Module, ABC):
         networks (`twofold.networks.ARCHITECTURES`, or "auto"); `seed` gives the initial weights; `options` are the
         method's own. Raises `InputError` for an unknown option, architecture or size.
         """
+        if isinstance(shape, str) or not hasattr(shape, "__iter__") or not all(isinstance(n, Integral) for n in shape):
+            raise InputError(f"shape: {shape!r}; expected (channels, height, width) or (dimensions,)")
         shape = tuple(int(side) for side in shape)
-        known = cls.options()
-        for option in options:
-            choose(f"option of {cls.__name__}", option, known)
+        for name, value in (("seed", seed), ("classes", 0 if classes is None else classes)):
+            if not isinstance(value, Integral):
+                raise InputError(f"{name}: {value!r}; expected a whole number")
+        known = inspect.signature(cls.__init__).parameters
+        for option, value in options.items():
+            choose(f"option of {cls.__name__}", option, cls.options())
+            if "float" in str(known[option].annotation) and value is not None:
+                number(f"{option} of {cls.__name__}", value)
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
@@ -124,6 +135,22 @@ class Method(nn.Module, ABC):
         if self.config is not None and tuple(facts["shape"]) != self.shape:
             raise InputError(f"shape: {tuple(facts['shape'])} in the data; {self.name} was built for {self.shape}")
         self._facts = dict(facts)
+        if self.config is None:
+            self._try()
+
+    def _try(self) -> None:
+        """Networks of the user's own, tried on two observations before they train. Raises `InputError`."""
+        try:
+            s, z = self._infer(torch.zeros(2, *self.shape))
+            if isinstance(s, Point) and s.mean.shape[-1] and not self.point_s:
+                raise InputError(f"encoder: its s is a point; {type(self).__name__} needs a Gaussian")
+            if not isinstance(z, Gaussian):
+                raise InputError("encoder: its z is a point; expected a Gaussian")
+            x = self.decode(Code(s.mean, z.mean))
+        except RuntimeError as error:
+            raise InputError(f"encoder, decoder: {str(error).splitlines()[0]}, on input {(2, *self.shape)}") from None
+        if x.shape[1:] != self.shape:
+            raise InputError(f"decoder: gave {tuple(x.shape)} for observations of shape {self.shape}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -207,9 +234,12 @@ class Method(nn.Module, ABC):
         """`[n, d_s]`: the value of s that stands for "nothing of what is sought": zero unless said."""
         return torch.zeros(n, self.sizes[0])
 
-    def _posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Posterior, Posterior]:
+    def _posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Any, Any]:
         """Distributions of s and z for a batch on the method's device; `losses` may use it too."""
-        return self.enc(x)
+        codes = self.enc(x)
+        if not isinstance(codes, tuple) or len(codes) != 2:
+            raise InputError(f"encoder: gave a {type(codes).__name__}; expected (s, z)")
+        return posterior(codes[0]), posterior(codes[1])
 
     def _accumulate(self, q_s: Posterior, group: Tensor, count: int) -> Tensor:
         """One s a group, `[count, d_s]`, from its members' posteriors: their product, or the mean of points."""
@@ -246,6 +276,12 @@ class Method(nn.Module, ABC):
 
     def extra_repr(self) -> str:
         return f"players={list(self.players)}"
+
+
+def number(name: str, value) -> None:
+    """Refuse what is no finite number of at least 0."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+        raise InputError(f"{name}: {value!r}; expected a number of at least 0")
 
 
 def restore(cls_of: dict[str, type[Method]], path, method: Method | None = None) -> Method:
@@ -294,6 +330,8 @@ def write_tensors(path, tensors: dict[str, Tensor], about: dict) -> None:
 
 def read_tensors(path) -> tuple[dict[str, Tensor], dict]:
     """What `write_tensors` wrote; runs no code. A run's folder stands for its finished method, or its checkpoint."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"path: {path!r}; expected a file or a run's folder")
     path = Path(path)
     if path.is_dir():
         whole, begun = path / "method.safetensors", path / "checkpoint.safetensors"
@@ -303,6 +341,8 @@ def read_tensors(path) -> tuple[dict[str, Tensor], dict]:
     try:
         with safetensors.safe_open(path, "pt") as file:  # pyright: ignore[reportPrivateImportUsage]
             about = json.loads((file.metadata() or {})["twofold"])
+            if not isinstance(about, dict):
+                raise KeyError("twofold")
             return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
     except KeyError:
         raise InputError(f"{path}: a safetensors file, but not one of twofold's") from None

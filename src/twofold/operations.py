@@ -3,12 +3,13 @@ come back in [0, 1], on the CPU."""
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from twofold.arrays import classes, gather, observations
+from twofold.arrays import gather, identities, observations
 from twofold.errors import InputError, choose, shown
 from twofold.method import Code, Method
 
@@ -33,8 +34,7 @@ def interpolate(method: Method, a, b, steps: int = 8, which: Literal["both", "s"
     Fig. 2b]. Several observations put `N` in front.
     """
     choose("which", which, ("both", "s", "z", "grid"))
-    if steps < 2:
-        raise InputError(f"steps: {steps}; expected at least 2, the two ends")
+    _whole("steps", steps, 2)
     single = len(_shape(a)) == len(method.shape)
     a, b = (method.encode(v[None] if single else v) for v in (_array(a), _array(b)))
     if len(a.s) != len(b.s):
@@ -61,8 +61,9 @@ def generate(method: Method, n: int, *, y=None, examples=None, seed: int | None 
     prior. `seed` makes it reproducible; with or without, PyTorch's own generator is left alone.
     Raises `UnsupportedError` where the method has no such source of s.
     """
-    if n < 1:
-        raise InputError(f"n: {n}; expected at least 1")
+    _whole("n", n, 1)
+    if seed is not None:
+        _whole("seed", seed, 0)
     if y is not None and examples is not None:
         raise InputError("y, examples: both given; s comes from one of the two")
     if y is not None:
@@ -85,7 +86,7 @@ def retrieve(method: Method, query, gallery, k: int = 5, by: Literal["s", "z"] =
     """The `k` observations of `gallery` whose `by` is nearest to each of `query`: indices and Euclidean distances,
     both `[N, k]`, nearest first. Ties go to the lower index (past 4,096 in the gallery: of those that were found)."""
     choose("by", by, ("s", "z"))
-    if not 1 <= k <= len(gallery):
+    if not isinstance(k, Integral) or not 1 <= k <= len(gallery):
         raise InputError(f"k: {k}; expected 1 to {len(gallery)}, the gallery's size")
     if method.sizes["sz".index(by)] == 0:
         raise InputError(f"by: {by!r}; this method's {by} has no dimensions")
@@ -129,8 +130,8 @@ def accumulate(method: Method, x, group) -> Code:
     `encode`.
     """
     q_s, q_z = method.posterior(x)
-    group = classes(group, len(x), "group")
-    ids, dense = group.unique(return_inverse=True)
+    ids, found = identities(group, len(x), "group")
+    dense = torch.from_numpy(found)
     return Code(method._accumulate(q_s, dense, len(ids)), q_z.mean)
 
 
@@ -144,6 +145,11 @@ def reconstruct(method: Method, x, which: Which = "both", y=None) -> Tensor:
     if which == "s":
         code = Code(code.s, torch.zeros_like(code.z))
     return method.decode(code)
+
+
+def _whole(name: str, value, least: int) -> None:
+    if not isinstance(value, Integral) or value < least:
+        raise InputError(f"{name}: {value!r}; expected a whole number of at least {least}")
 
 
 def _array(x):

@@ -16,13 +16,14 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
+from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from twofold.arrays import Observations, Rows, gather, generator, observations
+from twofold.arrays import Observations, Rows, gather, generator, identities, observations
 from twofold.arrays import classes as whole_numbers
 from twofold.errors import InputError
 
@@ -157,6 +158,8 @@ class Supervision(ABC):
 
         Pure: equal arguments give equal batches. Raises `InputError` if `world` doesn't divide `batch_size`.
         """
+        if not isinstance(batch_size, Integral):
+            raise InputError(f"batch_size: {batch_size!r}; expected a whole number of images")
         if batch_size < 1 or batch_size % (world * self._whole(world)):
             expected = f"expected a positive multiple of {world * self._whole(world)}"
             raise InputError(f"batch_size: {batch_size}; {expected}, so that {world} ranks have equal shares")
@@ -245,19 +248,23 @@ class Groups(Supervision):
 
     Each epoch every group is shuffled and cut into chunks of at most `per_group` members, as even as can be; a batch
     holds `batch_size // per_group` chunks (at least one), so a large group may stand in it as several disjoint ones.
-    Groups of a single member are allowed. Raises `InputError` if all are, or if there is only one group.
+    Groups of a single member are allowed; -1 says that nothing is known of an observation's group, and makes it one.
+    Raises `InputError` if all are, or if there is only one group.
     """
 
     def __init__(self, x, group, per_group: int = 8):
         self.x = observations(x)
-        dense = whole_numbers(group, self.n, name="group").numpy()
-        self.ids, dense = np.unique(dense, return_inverse=True)
+        self.ids, dense = identities(group, self.n, "group")
+        if -1 in self.ids.tolist():
+            alone = dense == self.ids.tolist().index(-1)
+            dense = np.where(alone, len(self.ids) + np.arange(self.n), dense)
+            dense = np.unique(dense, return_inverse=True)[1]
         sizes = np.bincount(dense)
         if len(sizes) < 2:
             raise InputError("group: one group only; expected at least two, or nothing can be told apart")
         if sizes.max() == 1:
             raise InputError(f"group: all {len(sizes)} groups have a single member; expected some that share one")
-        if per_group < 1:
+        if not isinstance(per_group, Integral) or per_group < 1:
             raise InputError(f"per_group: {per_group}; expected a whole number of at least 1")
         self.group, self.groups = torch.from_numpy(dense), len(sizes)
         self.per_group = min(per_group, int(sizes.max()))
@@ -307,7 +314,11 @@ class Triplets(Supervision):
 
     def __init__(self, x, y):
         self.x = observations(x)
-        self.ids, dense = np.unique(whole_numbers(y, self.n).numpy(), return_inverse=True)
+        self.ids, dense = identities(y, self.n, "y")
+        if -1 in self.ids.tolist():
+            raise InputError(
+                f"y: -1 (not known) for {int((self.ids[dense] == -1).sum())} of {self.n}; pairs need all, drop those"
+            )
         sizes = np.bincount(dense)
         if len(sizes) < 2:
             raise InputError("y: one class only; expected at least two")

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +106,20 @@ def fit(
     (the message names the last good checkpoint), `TwofoldError` when the disk is full.
     """
     choose("precision", precision, PRECISIONS)
+    if not isinstance(method, Method):
+        raise InputError(f"method: {method!r}; expected a Method, such as methods.MLVAE.build(shape)")
     if not isinstance(supervision, method.supervision):
         want, got = method.supervision.__name__, type(supervision).__name__
         raise InputError(f"supervision: {got}; {type(method).__name__} learns from {want}")
     batch_size = 128 if batch_size is None else batch_size
     for name, value in (("batch_size", batch_size), ("devices", devices), ("steps", steps), ("epochs", epochs)):
-        if value is not None and (value <= 0 or (name != "epochs" and int(value) != value)):
-            raise InputError(f"{name}: {value}; expected a positive number")
+        kind, word = (Real, "number") if name == "epochs" else (Integral, "whole number")
+        if value is not None and not (isinstance(value, kind) and 0 < value < math.inf):
+            raise InputError(f"{name}: {value!r}; expected a positive {word}")
+    if not isinstance(seed, Integral):
+        raise InputError(f"seed: {seed!r}; expected a whole number")
+    if optim is not None and not isinstance(optim, Mapping):
+        raise InputError(f"optim: {optim!r}; expected settings such as {{'lr': 1e-4}}")
     supervision.draw(0, seed, world=devices, batch_size=batch_size)  # refused here rather than in every process
     if steps is not None and epochs is not None:
         raise InputError(f"steps, epochs: {steps} and {epochs}; give one of the two")
@@ -158,6 +166,8 @@ def fit(
             method.load_state_dict(state)
             rows, seconds = about["rows"], about["seconds"]
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.ENOENT, errno.EROFS, errno.ENOTDIR, errno.EPERM) and out is not None:
+            raise InputError(f"out: can't write to {plan.out} ({error.strerror})") from None
         if error.errno != errno.ENOSPC:
             raise
         raise TwofoldError(f"out: no space left for {plan.out}; free some and run again with resume") from None
@@ -187,8 +197,10 @@ def _device(device: str) -> str:
     """A device that is there, or an `InputError`."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = str(device).split(":")[0]
+    kind, _, index = str(device).partition(":")
     choose("device", kind, ["auto", "cpu", "cuda", "mps"])
+    if index and not (kind == "cuda" and index.isdecimal()):
+        raise InputError(f"device: {device}; only GPUs are numbered, as in cuda:1")
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
     if not there:
         raise InputError(f"device: {device} is not available here; use 'cpu' or 'auto'")

@@ -45,8 +45,8 @@ class Contrastive(Method):
         self.nll = Likelihood(likelihood, scale)
 
     def losses(self, draw):  # the paper's x is draw.target, its y draw.background
-        q_sx, q_zx = self.enc(draw.target)
-        q_sy, q_zy = self.enc(draw.background)
+        q_sx, q_zx = self._posterior(draw.target)
+        q_sy, q_zy = self._posterior(draw.background)
         s_x, z_x, z_y = q_sx.sample(), q_zx.sample(), q_zy.sample()
         kl_z = (q_zx.kl() + q_zy.kl()).mean()
         terms = {

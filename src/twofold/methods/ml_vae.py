@@ -43,7 +43,7 @@ class MLVAE(Method):
     def losses(self, draw):  # draw.x [G, K, *shape], draw.mask [G, K]
         G, K = draw.mask.shape
         x = draw.x.flatten(0, 1)
-        q_C, q_S = self.enc(x)
+        q_C, q_S = self._posterior(x)
         S = q_S.sample()
         if self.evidence == "product":
             q_CG = q_C.unflatten((G, K)).product(dim=1, mask=draw.mask)  # Eqs. 6-7

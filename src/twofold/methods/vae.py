@@ -17,6 +17,7 @@ class VAE(Method):
     """
 
     name = "vae"
+    point_s = True  # whatever it is, nothing depends on it
     supervision = Images
 
     def __init__(
@@ -36,6 +37,6 @@ class VAE(Method):
         return networks.build(arch, shape, 0, z)
 
     def losses(self, draw):
-        q_s, q_z = self.enc(draw.x)
+        q_s, q_z = self._posterior(draw.x)
         nll = self.nll(self.dec(q_s.sample(), q_z.sample()), draw.x)
         yield {"model": {"rec": nll.mean(), "kl_z": self.beta * q_z.kl().mean()}}
