@@ -43,6 +43,8 @@ def observations(x, name: str = "x") -> Observations:
     elif isinstance(x, np.memmap | Rows):
         array = x
     else:
+        if isinstance(x, torch.utils.data.Dataset):
+            raise InputError(f"{name}: a torch Dataset; make it one of ours first: twofold.data.load(dataset)")
         try:
             array = np.asarray(x)
             if array.dtype == object:

@@ -270,6 +270,8 @@ def build(
         raise InputError("s, z: both are 0; a code needs at least one dimension")
     if len(shape) not in (1, 3) or min(shape) < 1:
         raise InputError(f"shape: {shape}; expected (channels, height, width) or (dimensions,)")
+    if len(shape) == 3 and min(shape[1:]) < 8:
+        raise InputError(f"shape: {shape}; images need at least 8 x 8 pixels (flatten smaller ones)")
     if arch == "auto":
         arch = "mlp" if len(shape) == 1 or math.prod(shape) <= 1024 else "conv"
     spec = ARCHITECTURES[arch]

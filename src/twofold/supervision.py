@@ -153,7 +153,7 @@ class Supervision(ABC):
                 setattr(moved, name, stream)
         return moved
 
-    def draw(self, step: int, seed: int = 0, rank: int = 0, world: int = 1, *, batch_size: int):
+    def draw(self, step: int, seed: int = 0, rank: int = 0, world: int = 1, *, batch_size: int = 128):
         """The batch of `step` (from 0) for one of `world` ranks: `batch_size // world` images of a global batch.
 
         Pure: equal arguments give equal batches. Raises `InputError` if `world` doesn't divide `batch_size`.

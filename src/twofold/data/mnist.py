@@ -53,7 +53,7 @@ def _path(files: Files, name: str) -> Path:
     plain = name.removesuffix(".gz")
     path = files.find(f"mnist/{name}", f"mnist/{plain}", name, plain)
     if path is None and not files.download:
-        raise files.missing("mnist", f"mnist/{name}", "pass download=True, or ")
+        raise files.missing("mnist", f"mnist/{name}", "pass download=True (--download), or ")
     return path or _download(name, files.root / "mnist")
 
 
