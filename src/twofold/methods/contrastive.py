@@ -17,8 +17,8 @@ class Contrastive(Method):
 
     The background is decoded with s = 0, and its s is pulled there by `lambda_s` (|mu_s|^2 + |sigma_s|^2), which stands
     for Eq. 7's indicator. `lambda_z` weights the squared Wasserstein distance between the two sets' z (Eq. 8);
-    0 leaves it out, which is Eq. 7. `beta` weights the KLs; the paper's 2, with a `lambda_s` of 100, lets s collapse on
-    small images, so that the defaults are lower.
+    0 leaves it out, which is Eq. 7. `beta` weights the KLs; the paper has 2 and a "large" `lambda_s`. In our
+    exploration (no command kept) 2 and 100 let s collapse on small images: the defaults are lower.
 
     A large `lambda_z` is met by a z of tiny scale that still tells the two sets apart. `leakage` is the price of that:
     so many times z's KL for each nat by which z shows the set (`divergences.group_dependence`, blind to scale; ours; 0
