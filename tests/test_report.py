@@ -18,11 +18,12 @@ from PIL import Image
 from rich.console import Console
 from torch import nn
 
-from twofold import evaluation, figures, methods, metrics, operations, report
+from twofold import figures, methods, metrics, operations, report
 from twofold.data import Dataset
 from twofold.distributions import Gaussian, Point
 from twofold.errors import InputError, MissingFileError, UnsupportedError
-from twofold.evaluation import Background, Evaluation, Factor, PixelError, Swap, evaluate
+from twofold.evaluation import evaluate
+from twofold.findings import Background, Evaluation, Factor, PixelError, Swap, interval
 from twofold.method import Code, Method
 from twofold.metrics import Probe
 from twofold.supervision import Labels, Triplets
@@ -157,7 +158,7 @@ def test_evaluation_prints_a_table(found):
     text = console.file.getvalue()
     assert "kind *" in text
     assert "(mean error)" in text
-    assert evaluation.interval(found.factors["kind"].leakage["z"]) in text
+    assert interval(found.factors["kind"].leakage["z"]) in text
     assert found.headline[:40] in text
     assert "…" not in text
 

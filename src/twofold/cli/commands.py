@@ -16,7 +16,7 @@ from twofold.cli.settings import DATA, RUN, TRAINING, Settings, count, flag
 from twofold.errors import InputError, TwofoldError
 
 if TYPE_CHECKING:
-    from twofold.evaluation import Evaluation
+    from twofold.findings import Evaluation
 
 RunFolder = Annotated[Path, Parameter(help="The folder of a training.")]
 DataDir = Annotated[Path | None, flag(DATA, "Where the data lie now, if they were moved since the training.")]

@@ -1,0 +1,297 @@
+"""What an evaluation found: in numbers, in words, as a table, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from twofold.errors import InputError
+from twofold.metrics import Clustering, Probe, Retrieval
+from twofold.metrics.common import Result
+
+NOTHING = 0.02  # of what a reconstruction gains over the mean observation
+Verdict = Literal["clean", "empty", "leaks", "failed", "weak", "no s", "given", "unknown"]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What the halves tell of one factor, measured on the test part."""
+
+    leakage: dict[str, Probe]
+    """`{"s": Probe, "z": Probe}`: the strongest probe of the family, chosen without the test part."""
+    clustering: dict[str, Clustering] = field(default_factory=dict)
+    """Of classes: per half, clusters in its t-SNE map (of the factor that s is about) or in the code itself."""
+    retrieval: dict[str, Retrieval] = field(default_factory=dict)
+    """Of classes: per half, the precision among the nearest in the test part."""
+    note: str = ""
+    """Where the protocol differs from: train on the training part, test on the test part, all probes."""
+
+
+@dataclass(frozen=True, repr=False)
+class PixelError(Result):
+    """Squared and absolute error of a reconstruction, per pixel (or column), images in [0, 1]; 95 % intervals."""
+
+    mse: float
+    mse_low: float
+    mse_high: float
+    mae: float
+    mae_low: float
+    mae_high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"MSE {self.mse:.3g} [{self.mse_low:.3g}, {self.mse_high:.3g}], MAE {self.mae:.3g}"
+
+
+@dataclass(frozen=True, repr=False)
+class Swap(Result):
+    """What is found again when an image of one observation's s and another's z is encoded."""
+
+    s: float | None  # share of the variance of s that comes back (R²; a constant scores 0); None: no such half
+    z: float | None
+    label: Probe | None  # the s found, classed by its neighbours: is it the class of what gave s?
+    n: int
+
+    def __str__(self) -> str:
+        parts = [f"R² of {half} {value:.3f}" for half, value in (("s", self.s), ("z", self.z)) if value is not None]
+        return ", ".join([*parts, *([f"class kept {self.label}"] if self.label else [])]) or "no halves to swap"
+
+
+@dataclass(frozen=True, repr=False)
+class Background(Result):
+    """A target set beside its background, on the test part. Squares are summed over a half's dimensions."""
+
+    w2: float  # squared Wasserstein distance of z, target to background [Contrast21, Eq. 9]
+    w2_within: float  # the same between two halves of the background: what sampling alone makes
+    s_target: float  # mean squared distance of the posterior mean of s from its reference value (`reference_s`)
+    s_background: float
+    variance_background: float  # the mean of the posterior's summed variance of s
+    told_apart: dict[str, Probe]  # target or background? from s and from z; even numbers of both
+    points: int  # in each of the sets that w2 and w2_within compare
+
+    def __str__(self) -> str:
+        return (
+            f"squared W2 of z {self.w2:.3g} (within the background {self.w2_within:.3g}), squared size of s "
+            f"{self.s_target:.3g} on the target and {self.s_background:.3g} on the background"
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found. `headline` says it in words, `table()` for a terminal, `as_dict()` for JSON."""
+
+    method: str
+    data: str
+    sizes: tuple[int, int]
+    about: str | None
+    """The factor that s is about: the one that `headline` is on."""
+    given: bool
+    """Whether the label itself was handed to the encoder, as s."""
+    factors: dict[str, Factor]
+    reconstruction: dict[str, PixelError]
+    """From "both", "s" (z at 0), "z" (s at its reference), and "mean": the mean training observation, for scale."""
+    swap: Swap | None
+    background: Background | None
+    skipped: dict[str, str]
+    """What could not be measured, and why."""
+    n_train: int
+    n_test: int
+    seed: int
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the factor that s is about, by the intervals of the probes alone.
+
+        "clean": s beats chance, z does not. "empty": the same, but z holds next to nothing. "leaks": both beat chance.
+        "weak": neither does. "failed": z does, and s no better. "no s": s has no dimensions. "given": s is the label.
+        "unknown": nothing was probed.
+        """
+        if self.about not in self.factors:
+            return "unknown"
+        s, z = (self.factors[self.about].leakage[half] for half in "sz")
+        if self.sizes[0] == 0:
+            return "no s"
+        if self.given:
+            return "given"
+        if not s.beats_chance:
+            return "failed" if z.beats_chance else "weak"
+        if not z.beats_chance:
+            return "empty" if "z" in self._unused else "clean"
+        apart = z.high < s.low if s.metric == "accuracy" else z.low > s.high
+        return "leaks" if apart else "failed"
+
+    @property
+    def caveats(self) -> list[str]:
+        """What speaks against the split beside the probes, a sentence each."""
+        found, errors = [], self.reconstruction
+        if errors and errors["both"].mse_high >= errors["mean"].mse:
+            found.append("Reconstructions are no better than the mean training observation.")
+        for half in self._unused:
+            found.append(f"{half} is hardly used: reconstructions without it are as good.")
+        if self.swap and self.swap.label and not self.swap.label.beats_chance:
+            found.append(f"Swapped observations do not keep the {self.about} of s: {interval(self.swap.label)}.")
+        if back := self.background:
+            if back.s_background > 0.25 * back.s_target:
+                size = f"{back.s_background:.2g} beside {back.s_target:.2g} on the target"
+                found.append(f"s is not at its reference value on the background: squared distance {size}.")
+            if (told := back.told_apart["z"]).beats_chance:
+                found.append(f"z tells target from background: {interval(told)}, chance {number(told.chance, told)}.")
+        return found
+
+    @property
+    def _unused(self) -> list[str]:
+        """Halves that reconstructions can do without."""
+        errors = self.reconstruction
+        if "s" not in errors or (gain := errors["mean"].mse - errors["both"].mse) <= 0:
+            return []
+        alone = {"s": errors["z"], "z": errors["s"]}
+        return [half for half, rest in alone.items() if rest.mse - errors["both"].mse < NOTHING * gain]
+
+    @property
+    def headline(self) -> str:
+        """What s and z tell of the factor that s is about, in one or two sentences."""
+        if self.about not in self.factors:
+            why = self.skipped.get(f"factor {self.about}", "no factor says what s is about")
+            return f"What s and z tell was not measured: {self.skipped.get('codes', why)}."
+        s, z = (self.factors[self.about].leakage[half] for half in "sz")
+        accuracy, told_z = s.metric == "accuracy", interval(z)
+        by = "with accuracy" if accuracy else "with a mean error of"
+        chance = f"{'chance' if accuracy else 'the best constant'} {number(s.chance, s)}"
+        told_s = f"s tells the {self.about} {by} {interval(s)}, {chance}"
+        match self.verdict:
+            case "no s":
+                return f"This method has no s. z, its whole code, tells the {self.about} {by} {told_z}, {chance}."
+            case "given":
+                end = "z still tells it" if z.beats_chance else "from z no probe tells it better than chance"
+                return f"s is the {self.about} itself, given to the encoder; {end}: {told_z}, {chance}."
+            case "clean":
+                return (
+                    f"{told_s}; from z no probe tells it better than chance: {told_z}. "
+                    f"A clean split, as far as {z.n_test:,} test observations can show."
+                )
+            case "empty":
+                return f"{told_s}; z does not tell it: {told_z}. But z holds next to nothing else, either."
+            case "leaks":
+                return f"{told_s}; z {_extent(s, z)} tells it: {told_z}."
+            case "weak":
+                return (
+                    f"Neither half tells the {self.about} better than {chance}: s {by} {interval(s)}, z {told_z}. "
+                    "s has not learned what it should hold."
+                )
+            case _ if s.beats_chance:
+                return f"{told_s}, but z tells it as well: {told_z}. This is not a split."
+        return f"z tells the {self.about} {by} {told_z}, {chance}; s does not: {interval(s)}. The split failed."
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain Python values, ready for `json.dumps`."""
+        return asdict(self) | {"verdict": self.verdict, "headline": self.headline, "caveats": self.caveats}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Evaluation:
+        """The evaluation that `as_dict` wrote, through JSON or not. Raises `InputError` for another dictionary."""
+        try:
+            plain: dict[str, Any] = {f.name: found[f.name] for f in fields(cls)}
+            plain["sizes"] = tuple(plain["sizes"])
+            plain["factors"] = {name: _factor(part) for name, part in plain["factors"].items()}
+            plain["reconstruction"] = {w: PixelError(**part) for w, part in plain["reconstruction"].items()}
+            if (swap := plain["swap"]) is not None:
+                plain["swap"] = Swap(**_with(swap, label=None if swap["label"] is None else _probe(swap["label"])))
+            if (back := plain["background"]) is not None:
+                told = {half: _probe(p) for half, p in back["told_apart"].items()}
+                plain["background"] = Background(**_with(back, told_apart=told))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"evaluation: not one that as_dict() gave ({error!r})") from None
+        return cls(**plain)
+
+    def table(self) -> Table:
+        """For `rich.print`, 80 columns wide: two rows a factor, each half beside the best constant, 95 % intervals."""
+        table = Table(
+            title=f"What s and z tell: {self.method} on {self.data}, {self.n_test:,} test observations",
+            caption=self._caption(),
+            title_justify="left",
+            caption_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+        )
+        table.add_column("factor", overflow="fold", min_width=12)
+        table.add_column("")
+        for column in ("score [95 %]", "chance", "bits", "clusters", "nearest 5"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for name, factor in self.factors.items():
+            for half, p in factor.leakage.items():
+                c, r, accuracy = factor.clustering.get(half), factor.retrieval.get(half), p.metric == "accuracy"
+                table.add_row(
+                    name + " *" * (name == self.about) if half == "s" else "" if accuracy else "(mean error)",
+                    half,
+                    interval(p),
+                    number(p.chance, p),
+                    "" if p.information is None else f"{p.information:.2f}",
+                    "" if c is None else f"{c.accuracy:.2f} ±{c.accuracy_spread:.2f}",
+                    "" if r is None else f"{r.precision[5]:.2f}",
+                    end_section=half == "z",
+                )
+        return table
+
+    def _caption(self) -> str:
+        rows = [f"* what s is about. {self.headline}"] if self.about in self.factors else [self.headline]
+        rows += self.caveats
+        rows += [f"{_WHICH[which]}: {error}" for which, error in self.reconstruction.items()]
+        rows += [f"swapped images: {self.swap}"] if self.swap else []
+        rows += [str(self.background)] if self.background else []
+        return "\n".join(rows)
+
+
+def _whole(keyed: Mapping[Any, float]) -> dict[Any, float]:
+    """With the whole numbers that JSON made text of."""
+    return {int(k) if str(k).isdigit() else k: value for k, value in keyed.items()}
+
+
+def _with(fields: Mapping[str, Any], **changed: Any) -> dict[str, Any]:
+    return {**fields, **changed}
+
+
+def _probe(p: Mapping[str, Any]) -> Probe:
+    return Probe(**_with(p, per_class=None if p["per_class"] is None else _whole(p["per_class"])))
+
+
+def _cluster(c: Mapping[str, Any]) -> Clustering:
+    direct = None if c["direct"] is None else _cluster(c["direct"])
+    return Clustering(**_with(c, accuracies=tuple(c["accuracies"]), direct=direct))
+
+
+def _retrieval(r: Mapping[str, Any]) -> Retrieval:
+    return Retrieval(**_with(r, precision=_whole(r["precision"]), error=_whole(r["error"])))
+
+
+def _factor(part: Mapping[str, Any]) -> Factor:
+    read = {"leakage": _probe, "clustering": _cluster, "retrieval": _retrieval}
+    return Factor(**{name: {h: one(p) for h, p in part[name].items()} for name, one in read.items()}, note=part["note"])
+
+
+def number(value: float, probe: Probe) -> str:
+    """A score of `probe`, rounded for people: accuracies to two decimals, errors to two digits that count."""
+    return f"{value:.2f}" if probe.metric == "accuracy" else f"{value:.2g}" if abs(value) < 10 else f"{value:.4g}"
+
+
+def interval(probe: Probe) -> str:
+    """`"0.97 [0.94, 0.98]"`: the score and its 95 % interval."""
+    return "{} [{}, {}]".format(*(number(value, probe) for value in (probe.score, probe.low, probe.high)))
+
+
+_WHICH = {
+    "both": "reconstruction",
+    "s": "from s alone",
+    "z": "from z alone",
+    "mean": "the mean training observation",
+}
+
+
+def _extent(s: Probe, z: Probe) -> str:
+    """How much of what s gains over the constant z gains too, by the end of its interval that is worse for us."""
+    worst = z.high if z.metric == "accuracy" else z.low
+    share = (worst - z.chance) / (s.score - s.chance)
+    return "slightly" if share < 0.1 else "partly" if share < 0.5 else "still largely"
