@@ -42,3 +42,21 @@ def anyof():
         }[kind.__name__]()
 
     return make
+
+
+@pytest.fixture
+def noise(monkeypatch):
+    """What `torch.randn` and `torch.multinomial` gave, by shape: the noise of a loss, for its reference."""
+    drawn = {}
+    for name in ("randn", "multinomial"):
+        original = getattr(torch, name)
+
+        def recording(*args, original=original, **options):
+            value = original(*args, **options)
+            assert value.shape not in drawn, "two draws of one shape can't be told apart"
+            drawn[value.shape] = value
+            return value
+
+        monkeypatch.setattr(torch, name, recording)
+    torch.manual_seed(0)
+    return drawn

@@ -2,6 +2,7 @@
 
 The references are written from the papers, with loops, numerical integration, SciPy and torch.distributions; a test
 names the equations that it covers by `@equation(paper, *numbers)`, and the last test compares with what is cited.
+Larger methods have a file of their own, tests/test_METHOD.py.
 """
 
 from __future__ import annotations
@@ -21,36 +22,11 @@ from scipy.integrate import trapezoid
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 import twofold
+from citing import covered, equation
 from twofold.distributions import Gaussian, Likelihood, Mixture, Point
 from twofold.divergences import gathered, group_dependence, wasserstein2
 from twofold.errors import InputError
 from twofold.methods import MLVAE, VAE, Contrastive
-
-COVERED: set[tuple[str, str]] = set()
-
-
-def equation(paper: str, *numbers: str):
-    """Declares what a test covers: "7", "supplement 3", "Algorithm 1"."""
-    COVERED.update((paper, number) for number in numbers)
-    return lambda test: test
-
-
-@pytest.fixture
-def noise(monkeypatch):
-    """What `torch.randn` and `torch.multinomial` gave, by shape: the noise of a loss, for its reference."""
-    drawn = {}
-    for name in ("randn", "multinomial"):
-        original = getattr(torch, name)
-
-        def recording(*args, original=original, **options):
-            value = original(*args, **options)
-            assert value.shape not in drawn, "two draws of one shape can't be told apart"
-            drawn[value.shape] = value
-            return value
-
-        monkeypatch.setattr(torch, name, recording)
-    torch.manual_seed(0)
-    return drawn
 
 
 def random_gaussian(*shape, seed=0, spread=1.0) -> Gaussian:
@@ -536,8 +512,12 @@ def test_citations_are_read():
 
 def test_every_cited_equation_has_a_test():
     here = Path(twofold.__file__).parent
-    modules = [*sorted((here / "methods").glob("*.py")), here / "distributions.py", here / "divergences.py"]
+    modules = [
+        *sorted((here / "methods").glob("*.py")),
+        *(here / f"{name}.py" for name in ("distributions", "divergences", "discriminators")),
+    ]
     cited = {(*cite, path.name) for path in modules for cite in citations(path.read_text())}
     assert cited
+    known = covered()
     assert all(paper for paper, *_ in cited), "an equation is cited before any paper is named"
-    assert sorted(cite for cite in cited if cite[:2] not in COVERED) == []
+    assert sorted(cite for cite in cited if cite[:2] not in known) == []

@@ -20,6 +20,7 @@ LAYERS = [  # a name stands for a module or for a package with all its modules
     ("divergences",),
     ("distributions",),
     ("networks",),
+    ("discriminators",),
     ("method",),
     ("methods",),
     ("runs",),

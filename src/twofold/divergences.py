@@ -1,9 +1,10 @@
-"""Distances between batches of codes: tensors in, a scalar out."""
+"""Distances between batches, and games about them: tensors in, a scalar out."""
 
 from __future__ import annotations
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -49,6 +50,21 @@ def group_dependence(z: Float[Tensor, "n d"], group: Tensor, mask: Tensor | None
         near, far = ((kernel * which).sum() / which.sum().clamp(min=1) for which in (alike, apart))
         total = total + (near + 1e-6).log() - (far + 1e-6).log()
     return total / 4 * (alike.any() & apart.any())  # nothing to compare: 0
+
+
+def gan_real(logit: Float[Tensor, "n"], kind: str = "log") -> Float[Tensor, ""]:
+    """What a discriminator descends on real observations: -log D ("log"), or max(0, 1 - logit) ("hinge")."""
+    return (F.softplus(-logit) if kind == "log" else F.relu(1 - logit)).mean()
+
+
+def gan_fake(logit: Float[Tensor, "n"], kind: str = "log") -> Float[Tensor, ""]:
+    """What a discriminator descends on generated ones: -log(1 - D), or max(0, 1 + logit)."""
+    return (F.softplus(logit) if kind == "log" else F.relu(1 + logit)).mean()
+
+
+def gan_generator(logit: Float[Tensor, "n"], kind: str = "log") -> Float[Tensor, ""]:
+    """What the generator descends on its own: -log D, which doesn't saturate, or -logit."""
+    return (F.softplus(-logit) if kind == "log" else -logit).mean()
 
 
 def gathered(x: Tensor) -> Tensor:

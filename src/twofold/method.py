@@ -70,9 +70,12 @@ class Method(nn.Module, ABC):
     config: dict[str, Any] | None = None  # how `build` was called; None for networks of the user's own
     _facts: dict[str, Any] | None = None
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module):
+    def __init__(self, encoder: nn.Module | None = None, decoder: nn.Module | None = None):
         super().__init__()
-        self.enc, self.dec = encoder, decoder
+        if encoder is not None:
+            self.enc = encoder
+        if decoder is not None:
+            self.dec = decoder
 
     # -- making one ------------------------------------------------------------------------------------------------
 

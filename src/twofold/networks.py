@@ -101,7 +101,7 @@ class CReLU(nn.Module):
         return torch.cat([x, -x], 1).relu()
 
 
-def _leaky() -> nn.Module:
+def leaky() -> nn.Module:
     return nn.LeakyReLU(0.2)
 
 
@@ -242,13 +242,18 @@ ARCHITECTURES: dict[str, Mlp | Conv] = {
         bound=5.0,
         last=3,
     ),
-    "contrast21": Conv((32, 64, 128, 256, 256), 4, (2,) * 5, _leaky, ChannelNorm),
-    "contrast21-narrow": Conv((16, 32, 64, 64, 64), 4, (2,) * 5, _leaky, ChannelNorm),
+    "contrast21": Conv((32, 64, 128, 256, 256), 4, (2,) * 5, leaky, ChannelNorm),
+    "contrast21-narrow": Conv((16, 32, 64, 64, 64), 4, (2,) * 5, leaky, ChannelNorm),
     "mathieu16-small": Conv((64, 128, 256), 5, (2,) * 3, norm=nn.BatchNorm2d),
     "mathieu16-large": Conv((64, 64, 128, 128, 256, 256), 3, (1, 2) * 3, norm=nn.BatchNorm2d),
-    "ruiz19": Conv((32, 64, 128, 256), 3, (2,) * 4, _leaky, lambda _: PixelNorm(), pool=True, separate=True),
+    "ruiz19": Conv((32, 64, 128, 256), 3, (2,) * 4, leaky, lambda _: PixelNorm(), pool=True, separate=True),
     "zheng19-toy": Mlp((32, 64, 64), separate=True),
 }
+
+
+def auto(shape: Shape) -> str:
+    """Fully connected for vectors and for small grey images (up to 1,024 pixels), convolutional for all else."""
+    return "mlp" if len(shape) == 1 or math.prod(shape) <= 1024 else "conv"
 
 
 def build(
@@ -256,8 +261,8 @@ def build(
 ) -> tuple[Encoder, Decoder]:
     """An encoder and a decoder for observations of `shape`: (C, H, W) with H, W >= 8, or (D,).
 
-    `arch` is a name in `ARCHITECTURES`, or "auto": fully connected for vectors and for small grey images (up to 1,024
-    pixels), convolutional for all else. `s` and `z` are the codes' dimensions (0 or more); `point`: s has no spread;
+    `arch` is a name in `ARCHITECTURES`, or "auto" (see `auto`). `s` and `z` are the codes'
+    dimensions (0 or more); `point`: s has no spread;
     `separate`: an encoder network for each code (None: as the architecture has it).
     Raises `InputError` for an unknown name, sizes below zero, or a convolutional `arch` for vectors.
     """
@@ -273,7 +278,7 @@ def build(
     if len(shape) == 3 and min(shape[1:]) < 8:
         raise InputError(f"shape: {shape}; images need at least 8 x 8 pixels (flatten smaller ones)")
     if arch == "auto":
-        arch = "mlp" if len(shape) == 1 or math.prod(shape) <= 1024 else "conv"
+        arch = auto(shape)
     spec = ARCHITECTURES[arch]
     if isinstance(spec, Conv) and len(shape) != 3:
         raise InputError(f"arch: {arch} needs images, the observations are vectors of {shape[0]}; use 'mlp'")

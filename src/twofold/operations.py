@@ -26,17 +26,27 @@ def swap(method: Method, s_from, z_from, y=None, y_z=None) -> Tensor:
     return method.decode(Code(method.encode(s_from, y).s, method.encode(z_from, y_z).z))
 
 
-def interpolate(method: Method, a, b, steps: int = 8, which: Literal["both", "s", "z", "grid"] = "both") -> Tensor:
+def interpolate(
+    method: Method,
+    a,
+    b,
+    steps: int = 8,
+    which: Literal["both", "s", "z", "grid"] = "both",
+    y_a=None,
+    y_b=None,
+) -> Tensor:
     """Straight lines in code space from `a` to `b` (one observation `[*shape]` each, or several `[N, *shape]`).
 
     "both" moves s and z together, "s" or "z" that half only (the other stays a's): `[steps, *shape]`. "grid" is
     `[steps, steps, *shape]`: rows of one z, columns of one s, a at the top left, b at the bottom right [Mathieu16,
-    Fig. 2b]. Several observations put `N` in front.
+    Fig. 2b]. Several observations put `N` in front. `y_a`, `y_b`: their labels (one each, or `[N]`), for methods that
+    encode with them.
     """
     choose("which", which, ("both", "s", "z", "grid"))
     _whole("steps", steps, 2)
     single = len(_shape(a)) == len(method.shape)
-    a, b = (method.encode(v[None] if single else v) for v in (_array(a), _array(b)))
+    y_a, y_b = (None if y is None else torch.as_tensor(y).reshape(-1) for y in (y_a, y_b))
+    a, b = (method.encode(v[None] if single else v, y) for v, y in ((_array(a), y_a), (_array(b), y_b)))
     if len(a.s) != len(b.s):
         raise InputError(f"a, b: {len(a.s)} and {len(b.s)} observations; expected as many of both")
     t = torch.linspace(0, 1, steps)
@@ -82,15 +92,20 @@ def generate(method: Method, n: int, *, y=None, examples=None, seed: int | None 
         return method.decode(Code(s[torch.arange(n) % len(s)], torch.randn(n, method.sizes[1])))
 
 
-def retrieve(method: Method, query, gallery, k: int = 5, by: Literal["s", "z"] = "s") -> tuple[Tensor, Tensor]:
+def retrieve(
+    method: Method, query, gallery, k: int = 5, by: Literal["s", "z"] = "s", y=None, y_gallery=None
+) -> tuple[Tensor, Tensor]:
     """The `k` observations of `gallery` whose `by` is nearest to each of `query`: indices and Euclidean distances,
-    both `[N, k]`, nearest first. Ties go to the lower index (past 4,096 in the gallery: of those that were found)."""
+    both `[N, k]`, nearest first. Ties go to the lower index (past 4,096 in the gallery: of those that were found).
+
+    `y`, `y_gallery`: labels of `query` and of `gallery`, for methods that encode with them.
+    """
     choose("by", by, ("s", "z"))
     if not isinstance(k, Integral) or not 1 <= k <= len(gallery):
         raise InputError(f"k: {k}; expected 1 to {len(gallery)}, the gallery's size")
     if method.sizes["sz".index(by)] == 0:
         raise InputError(f"by: {by!r}; this method's {by} has no dimensions")
-    q, g = (getattr(method.encode(x), by) for x in (query, gallery))
+    q, g = (getattr(method.encode(x, labels), by) for x, labels in ((query, y), (gallery, y_gallery)))
     found = []
     for rows in q.split(max(1, (1 << 25) // len(g))):  # 128 MiB of distances at a time
         distance = torch.cdist(rows, g, compute_mode="donot_use_mm_for_euclid_dist")  # exact for near neighbours
@@ -122,14 +137,13 @@ def inpaint(method: Method, x, mask, y=None) -> Tensor:
     return mask * method.decode(method.encode(seen, y)) + seen
 
 
-def accumulate(method: Method, x, group) -> Code:
+def accumulate(method: Method, x, group, y=None) -> Code:
     """Codes that use the grouping: `s [G, d_s]`, one a group (sorted ids); `z [N, d_z]`, one an image.
 
     Gaussian codes are multiplied [Bouchacourt18, Eqs. 6-7], or mixed where the method was trained so; points are
-    averaged. Strategy 2 of Sec. 4; strategy 1 is
-    `encode`.
+    averaged. Strategy 2 of Sec. 4; strategy 1 is `encode`. `y [N]`: labels, for methods that encode with them.
     """
-    q_s, q_z = method.posterior(x)
+    q_s, q_z = method.posterior(x, y)
     ids, found = identities(group, len(x), "group")
     dense = torch.from_numpy(found)
     return Code(method._accumulate(q_s, dense, len(ids)), q_z.mean)
