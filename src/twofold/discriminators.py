@@ -15,6 +15,7 @@ ARCHITECTURES: dict[str, Mlp | Conv] = {
     "conv": Conv((32, 64, 64), 4, (2, 2, 2), networks.leaky, fc=(256,)),
     "mathieu16": Conv((64, 128, 256), 5, (2, 2, 2), networks.leaky, nn.BatchNorm2d),
     "zheng19-toy": Mlp((32, 64, 64), networks.leaky),
+    "ruiz19": Conv((32, 64, 128, 256), 3, (2,) * 4, networks.leaky, pool=True),
 }
 
 
@@ -68,18 +69,54 @@ class Discriminator(nn.Module):
         return logit.float()
 
 
+class JointDiscriminator(nn.Module):
+    """A logit of an observation together with its codes: `x [N, *shape]`, each code `[N, d]` -> `[N]` [Ruiz19, A.4].
+
+    The observation's features and the codes' meet in the last fully connected layer. While training, either may be set
+    to zero there for a whole sample, with probability `dropout`, so that the game can't become one about images alone.
+    That layer is a hidden one: with a logit linear in both, observation and codes would each be judged alone.
+    """
+
+    def __init__(self, trunk: nn.Module, width: int, codes: int, hidden: int = 256, dropout: float = 0.25):
+        super().__init__()
+        self.trunk, self.dropout = trunk, dropout
+        self.code = nn.Sequential(nn.Linear(codes, hidden), networks.leaky())
+        self.last = nn.Sequential(nn.Linear(width + hidden, hidden), networks.leaky(), nn.Linear(hidden, 1))
+
+    def forward(self, x: Tensor, *codes: Tensor) -> Tensor:
+        features = self.trunk(x), self.code(torch.cat(codes, 1))
+        if self.training:
+            features = tuple(f * (torch.rand(len(f), 1, device=f.device) >= self.dropout) for f in features)
+        logit = self.last(torch.cat(features, 1)).squeeze(1)
+        return logit.to(torch.promote_types(logit.dtype, torch.float32))
+
+
 def build(arch: str, shape: tuple[int, ...], condition: str | None = None, spectral: bool = False) -> Discriminator:
     """A discriminator for observations of `shape`; `arch` is a name in `ARCHITECTURES`, or "auto": as for encoders.
 
     Raises `InputError` for an unknown name, or a convolutional one for vectors.
     """
+    return Discriminator(*_trunk(arch, shape), condition, spectral)
+
+
+def joint(arch: str, shape: tuple[int, ...], codes: int) -> JointDiscriminator:
+    """A discriminator for observations of `shape` with `codes` dimensions of codes in all; `arch` as for `build`."""
+    return JointDiscriminator(*_trunk(arch, shape), codes)
+
+
+def fitting(arch: str) -> str:
+    """The discriminator that goes with an encoder's architecture: of the same name where there is one, else "auto"."""
+    return arch if arch in ARCHITECTURES or arch not in networks.ARCHITECTURES else "auto"
+
+
+def _trunk(arch: str, shape: tuple[int, ...]) -> tuple[nn.Sequential, int]:
     choose("arch", arch, ["auto", *ARCHITECTURES])
     if arch == "auto":
         arch = networks.auto(shape)
     spec = ARCHITECTURES[arch]
     if isinstance(spec, Conv) and len(shape) != 3:
         raise InputError(f"arch: {arch} needs images, the observations are vectors of {shape[0]}; use 'mlp'")
-    return Discriminator(*spec.trunk(tuple(shape)), condition, spectral)  # pyright: ignore[reportArgumentType]
+    return spec.trunk(tuple(shape))  # pyright: ignore[reportReturnType]
 
 
 def _out(layer: nn.Module) -> int:

@@ -19,6 +19,7 @@ from twofold.distributions import Gaussian, Point
 from twofold.errors import InputError, choose
 
 Shape = tuple[int, ...]
+LABEL = 0.5  # standard deviation of what a label adds to a first layer: as much as a code of unit variance
 
 
 class Encoder(nn.Module):
@@ -68,11 +69,65 @@ class Decoder(nn.Module):
         self.body, self.variance = body, variance
 
     def forward(self, s: Tensor, z: Tensor) -> Tensor | Gaussian:
-        x = self.body(torch.cat([s, z], dim=-1))
+        return self._observation(self.body(torch.cat([s, z], dim=-1)))
+
+    def _observation(self, x: Tensor) -> Tensor | Gaussian:
         if not self.variance:
             return x
         mean, log_var = x.chunk(2, dim=1)
         return Gaussian(mean.sigmoid(), 5 * log_var.tanh())
+
+
+class Labelled(nn.Module):
+    """Layers that are told a label: `(x, s [N, classes])`, with s one-hot.
+
+    A table adds a vector for each class to the first layer's output, for a convolution the same one at every pixel: for
+    a linear layer it is as if s were concatenated with x. `grow` makes the table, when the classes are known.
+    """
+
+    def __init__(self, layers: nn.Sequential):
+        super().__init__()
+        at = 1 + next(i for i, layer in enumerate(layers) if isinstance(layer, nn.Linear | nn.Conv2d))
+        self.first, self.rest = layers[:at], layers[at:]
+        self.table: nn.Linear | None = None
+
+    def grow(self, classes: int) -> None:
+        """Make the table for so many classes; one of that size is kept. For `Method.bind`."""
+        if self.table is not None and self.table.in_features == classes:
+            return
+        like = self.first[-1].weight
+        self.table = nn.Linear(classes, len(like), bias=False, device=like.device)  # pyright: ignore
+        nn.init.normal_(self.table.weight, std=LABEL)
+
+    def forward(self, x: Tensor, s: Tensor) -> Tensor:
+        if self.table is None:
+            raise InputError("s: the network knows no classes yet; call grow(classes)")
+        x, told = self.first(x), self.table(s)
+        return self.rest(x + told.view(*told.shape, *[1] * (x.ndim - 2)))
+
+
+class LabelledEncoder(Encoder):
+    """`(x, s) -> z`, a `Gaussian`; s is the one-hot label."""
+
+    trunk: Labelled
+
+    def grow(self, classes: int) -> None:
+        self.trunk.grow(classes)
+
+    def forward(self, x: Tensor, s: Tensor) -> Gaussian:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._gaussian(self.head(self.trunk(x, s)))
+
+
+class LabelledDecoder(Decoder):
+    """`(s, z) -> x`; s is the one-hot label."""
+
+    body: Labelled
+
+    def grow(self, classes: int) -> None:
+        self.body.grow(classes)
+
+    def forward(self, s: Tensor, z: Tensor) -> Tensor | Gaussian:
+        return self._observation(self.body(z, s))
 
 
 class PixelNorm(nn.Module):
@@ -136,7 +191,8 @@ class Mlp:
 class Conv:
     """Convolutions of these channels and strides, then fully connected layers; the decoder mirrors them.
 
-    `pool` puts average pooling (decoder: nearest up-sampling) after a plain convolution in place of a stride.
+    `pool` puts average pooling (decoder: nearest up-sampling) after a plain convolution in place of a stride, and the
+    norm after the activation (the blocks of Karras et al. 2018).
     """
 
     channels: tuple[int, ...]
@@ -162,7 +218,8 @@ class Conv:
         return sides
 
     def _layer(self, conv: nn.Module, channels: int) -> list[nn.Module]:
-        return [conv, *([self.norm(channels)] if self.norm else []), self.act()]
+        norm = [self.norm(channels)] if self.norm else []
+        return [conv, self.act(), *norm] if self.pool else [conv, *norm, self.act()]
 
     def trunk(self, shape: Shape) -> tuple[nn.Module, int]:
         layers: list[nn.Module] = []
@@ -293,3 +350,22 @@ def build(
     if len(shape) == 3 and not variance:
         body = nn.Sequential(body, nn.Sigmoid())
     return encoder, Decoder(body, variance)
+
+
+def labelled(arch: str, shape: Shape, z: int, classes: int | None = None) -> tuple[LabelledEncoder, LabelledDecoder]:
+    """As `build`, for an encoder and a decoder that are told the label, one-hot, and share z only.
+
+    Without `classes`, call `grow(classes)` of each before use.
+    """
+    encoder, decoder = build(arch, shape, 0, z)
+    body = decoder.body
+    if isinstance(body[0], nn.Sequential):  # pyright: ignore[reportIndexIssue]
+        body = nn.Sequential(*body[0], *body[1:])  # pyright: ignore
+    told = (
+        LabelledEncoder(Labelled(encoder.trunk), encoder.head.in_features, 0, z, bound=encoder.bound),  # pyright: ignore
+        LabelledDecoder(Labelled(body), decoder.variance),  # pyright: ignore
+    )
+    for net in told:
+        if classes:
+            net.grow(classes)
+    return told
