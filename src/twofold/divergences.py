@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from twofold.errors import InputError
 
 
 def wasserstein2(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
@@ -82,3 +86,52 @@ def gathered(x: Tensor) -> Tensor:
     from torch.distributed.nn.functional import all_gather
 
     return torch.cat(all_gather(x))
+
+
+def kl_decomposition(
+    z: Float[Tensor, "b d"],
+    mean: Float[Tensor, "b d"],
+    log_var: Float[Tensor, "b d"],
+    n: int,
+    estimator: str = "weighted",
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+    """The average KL(q(z|x) || N(0, I)) in three (Chen et al. 2018): mutual information, total correlation, and the sum
+    of the dimensions' own KLs, in nats.
+
+    `z` is a sample of each of the batch's Gaussian posteriors, which have `mean` and `log_var`; `n` is how many
+    observations there are in all. E log q(z|x) - log q(z); E log q(z) - sum_k log q(z_k); E sum_k log q(z_k) - log
+    p(z_k), with the densities of the aggregate posterior estimated from the batch of b by weights that its members get.
+    "weighted" gives 1 / (n b) to all, which underestimates q(z); "stratified" gives 1 / n to the posterior that z was
+    drawn from, (n - b + 1) / (n (b - 1)) to one other and 1 / (b - 1) to the rest, which is unbiased. The sum of the
+    three is the same by either.
+    """
+    b = len(z)
+    each = -0.5 * ((z[:, None] - mean).square() / log_var.exp() + log_var + math.log(2 * math.pi))  # [b, b, d]
+    log_weight = z.new_full((b, b), -math.log(n * b))
+    if estimator == "stratified":
+        if b < 2 or n < b:
+            raise InputError(f"batch_size: {b} of {n} observations; the stratified estimator needs 2 to {n}")
+        log_weight.fill_(-math.log(b - 1)).fill_diagonal_(-math.log(n))
+        log_weight.diagonal(1).fill_(math.log((n - b + 1) / (n * (b - 1))))  # the one after it; the last one's: first
+        log_weight[-1, 0] = log_weight[0, 1]
+    log_q = (each.sum(2) + log_weight).logsumexp(1)
+    log_q_each = (each + log_weight[:, :, None]).logsumexp(1).sum(1)
+    log_q_x = each.diagonal().sum(0)
+    log_p = -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
+    return (log_q_x - log_q).mean(), (log_q - log_q_each).mean(), (log_q_each - log_p).mean()
+
+
+def covariance_penalty(
+    mean: Float[Tensor, "b d"], variance: Float[Tensor, "b d"] | None = None
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """How far codes' covariance is from the identity (Kumar et al. 2018): the sums of squares off and on the diagonal.
+
+    The covariance of the posteriors' means over the batch (divided by b), DIP-VAE-I; plus the average of the
+    posteriors' diagonal variances where `variance` is given, which is the covariance of z itself, DIP-VAE-II.
+    """
+    off = mean - mean.mean(0)
+    covariance = off.T @ off / len(mean)
+    if variance is not None:
+        covariance = covariance + variance.mean(0).diag()
+    squares = (covariance - torch.eye(mean.shape[1], dtype=mean.dtype, device=mean.device)).square()
+    return squares.sum() - squares.trace(), squares.trace()
