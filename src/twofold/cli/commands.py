@@ -7,7 +7,7 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -101,6 +101,51 @@ def report(run: RunFolder, /, *, seed: Seed = 0, data_dir: DataDir = None) -> No
     print(_report(run, kept, seed))
 
 
+def table(
+    name: Annotated[str | None, Parameter(help="One of those that `twofold table` shows, or all.")] = None,
+    /,
+    *,
+    scale: Annotated[
+        Literal["smoke", "cpu", "paper"],
+        flag(RUN, "smoke: seconds, to try it; cpu: minutes a cell; paper: the papers' own."),
+    ] = "cpu",
+    seeds: Annotated[int, count(RUN, "Trainings of each row: seeds 0, 1, ...")] = 3,
+    jobs: Annotated[int, count(RUN, "Cells at a time, a process each.")] = 1,
+    threads: Annotated[int, count(RUN, "Of each cell.")] = 1,
+    device: Annotated[str, flag(RUN, "auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    only: Annotated[list[str] | None, flag(RUN, "Rows whose name or table holds this text. May be repeated.")] = None,
+    backend: Annotated[
+        Literal["loky", "dask", "ray"], flag(RUN, "What runs the cells: processes here, or a cluster.")
+    ] = "loky",
+    address: Annotated[str | None, flag(RUN, "Of the cluster's scheduler; one is started here unless given.")] = None,
+    out: Annotated[Path, flag(RUN, "Where the results are kept.")] = Path("results"),
+    page: Annotated[
+        Path | None, flag(RUN, "The Markdown page; RESULTS.md beside a folder named results, else in it.")
+    ] = None,
+    render: Annotated[bool, flag(RUN, "Run nothing: write the pages from what is there.")] = False,
+    data_dir: Annotated[
+        Path | None, flag(DATA, "Where the data lie; TWOFOLD_DATA in the environment unless given.")
+    ] = None,
+) -> None:
+    """Measure the rows of a paper's tables and show them beside what the paper printed.
+
+    A cell is a row with a seed. Those that are in OUT already are kept, unless their protocol has changed since; so a
+    run that was killed goes on where it was. A cell that fails stops no other. Afterwards RESULTS.md and OUT/index.html
+    are written from all results in OUT. Without NAME, the tables are listed.
+    """
+    from twofold.cli import tables
+
+    if page is None:
+        page = (out.parent if out.name == "results" else out) / "RESULTS.md"
+    if name is None and not render:
+        tables.show(data_dir)
+    elif render:
+        tables.render(out, page, data_dir)
+    else:
+        how = {"jobs": jobs, "threads": threads, "device": device, "backend": backend, "address": address}
+        tables.run(str(name), scale, seeds, only or [], out, page, data_dir, **how)
+
+
 def catalogue() -> None:
     """Show the methods with the supervision that each needs, the data sets, the networks."""
     from twofold.cli.listing import show
@@ -119,6 +164,8 @@ def _train(
     method = cls.build(fitted.shape, told.s, told.z, None, told.arch, seed=told.seed, **told.own)
     root = told.data_dir and told.data_dir.expanduser().resolve()
     about = {"settings": replace(told, method=cls.name, data=source.place(told.data), data_dir=root).record()}
+    if fitted.scaling is not None:
+        about["scaling"] = fitted.scaling.facts()
     from twofold.training import fit
 
     with folder.fresh(out, label) as run:
@@ -153,7 +200,7 @@ def _train(
 def _evaluate(run: Path, kept: folder.Kept, seed: int) -> Evaluation:
     from twofold.evaluation import evaluate
 
-    factor, background = kept.told.factor, kept.told.background
+    factor, background = kept.told.factor and source.listed(kept.told.factor)[0], kept.told.background
     found = evaluate(kept.method, kept.train, kept.test, seed=seed, factor=factor, background=background, progress=True)
     part = run / ".evaluation.json.part"
     try:

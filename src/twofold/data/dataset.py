@@ -48,10 +48,11 @@ class Dataset:
         default: the factor of `labels()`, `groups()`, `triplets()` unless they are told another, and what `split`
             stratifies by; where there is a single factor of classes, that one.
         names: factor -> names of its classes, in order.
+        units: factor of real numbers -> the unit it is in, for people ("px", say).
         splits: name -> rows of each part, for splits that the authors gave.
         background: the data set that `reference()` sets against this one.
 
-    Attributes: `name`, `shape` (of one observation), `factors` (int64 classes, float32 real numbers), `names`,
+    Attributes: `name`, `shape` (of one observation), `factors` (int64 classes, float32 real numbers), `names`, `units`,
     `default`, `background`, and `scaling` (of a table's columns, else None).
 
     Raises `InputError` for observations or factors that cannot be used as they are.
@@ -70,6 +71,7 @@ class Dataset:
         splits: Mapping[str, Sequence[Any]] | None = None,
         background: Dataset | None = None,
         scaling: Scaling | None = None,
+        units: Mapping[str, str] | None = None,
     ):
         if isinstance(x, np.memmap):
             observations(x[:1])  # shape and dtype; the supervision reads all of it, once
@@ -78,6 +80,7 @@ class Dataset:
         self._rows = source.index if isinstance(source, Rows) else np.arange(source.shape[0])
         self.name, self.background, self.scaling = name, background, scaling
         self.names = {factor: tuple(map(str, known)) for factor, known in (names or {}).items()}
+        self.units = dict(units or {})
         self.factors = {}
         for factor, values in (factors or {}).items():
             array = values if isinstance(values, Tensor) else np.asarray(values)
@@ -244,6 +247,13 @@ class Dataset:
             digest.update(self.background.hash.encode())
         return digest.hexdigest()
 
+    def unscale(self, x: Tensor) -> Tensor:
+        """`x [N, D]` (decoded, say) in the units of the table that the data came from; as it is where none was scaled.
+
+        `.scaling` tells what was done: which rows the mean and the deviation are of, what was dropped or filled in.
+        """
+        return x if self.scaling is None else self.scaling.undo(x)
+
     # Supervision
 
     def images(self) -> Images:
@@ -254,9 +264,12 @@ class Dataset:
         """Each observation's class in `factor` (the default factor unless given)."""
         return Labels(self.x, self._classes("labels", factor))
 
-    def groups(self, factor: str | None = None, per_group: int = 8) -> Groups:
-        """Which observations share their class in `factor`, in chunks of at most `per_group`."""
-        return Groups(self.x, self._classes("groups", factor), per_group)
+    def groups(self, factor: str | Sequence[str] | None = None, per_group: int = 8) -> Groups:
+        """Which observations share their class in `factor`, in chunks of at most `per_group`. Several factors give as
+        many groupings of the same observations."""
+        if factor is None or isinstance(factor, str):
+            return Groups(self.x, self._classes("groups", factor), per_group)
+        return Groups(self.x, {name: self._classes("groups", name) for name in factor}, per_group)
 
     def triplets(self, factor: str | None = None) -> Triplets:
         """Pairs of the same, and of another, class in `factor`."""

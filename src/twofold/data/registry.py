@@ -113,6 +113,13 @@ class Files(NamedTuple):
             raise self.missing(data, candidates[0], "twofold can't download it; ")
         return path
 
+    def folder(self, data: str, *candidates: str) -> Path:
+        """The first of the candidates that is a folder, or a `MissingFileError` as from `need`."""
+        path = next((path for path in (self.root / name for name in candidates) if path.is_dir()), None)
+        if path is None:
+            raise self.missing(data, f"the folder {candidates[0]}", "twofold can't download it; ")
+        return path
+
     def missing(self, data: str, file: str, how: str) -> MissingFileError:
         return MissingFileError(
             f"{data}: {file} is not in {self.root}; {how}name the folder that holds it by root= (--data-dir) "

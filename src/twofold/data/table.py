@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +15,19 @@ from twofold.errors import InputError, choose, shown
 
 
 class Scaling(NamedTuple):
-    """What was done to a table: x = (value - mean) / std, a column each. Constant columns have std 1, so they are 0."""
+    """What was done to a table: x = (value - mean) / std, a column each. Constant columns have std 1, so they are 0.
+
+    `rows` says which rows mean and std are of; `dropped`, how many rows were left out for what they lacked; `filled`,
+    how many values a column lacked that were put in, and `fill [D]` what was.
+    """
 
     columns: tuple[str, ...]
     mean: Tensor  # [D], float64
     std: Tensor  # [D], float64
+    rows: str = "all"
+    dropped: int = 0
+    filled: tuple[tuple[str, int], ...] = ()
+    fill: Tensor | None = None  # [D], float64
 
     def apply(self, values: Tensor) -> Tensor:
         """Raw values `[N, D]` -> x."""
@@ -29,6 +37,11 @@ class Scaling(NamedTuple):
         """x `[N, D]` (decoded, say) -> values in the table's own units."""
         return (x.double() * self.std + self.mean).float()
 
+    def facts(self) -> dict:
+        """All of it as JSON would have it, for records."""
+        told = {name: part.tolist() if isinstance(part, Tensor) else part for name, part in self._asdict().items()}
+        return told | {"columns": list(self.columns), "filled": dict(self.filled)}
+
 
 def table(
     path: Path,
@@ -36,7 +49,7 @@ def table(
     factors: Sequence[str] = (),
     factor: str | None = None,
     missing: str | None = None,
-    scale: bool | Scaling = True,
+    scale: bool | str | Scaling = True,
     sep: str | None = None,
 ) -> Dataset:
     """A `.csv` or `.tsv` file whose first line names the columns.
@@ -47,17 +60,18 @@ def table(
     Options:
         factors, factor: columns that are factors though they hold numbers (whole ones are classes); `factor` is the
             default one of labels(), groups() and triplets().
-        missing: "drop" leaves out rows that lack a value; "mean" puts the column's mean, and -1, "not known", for a
-            class. Otherwise missing and infinite values are refused.
+        missing: "drop" leaves out rows that lack a value; "mean" or "median" puts that of the column, and -1, "not
+            known", for a class. Otherwise missing and infinite values are refused. What was done is in `.scaling`.
         scale: True standardises each column by its mean and standard deviation over the whole table, recorded in
-            `.scaling`; a split does not fit them anew. The `.scaling` of another table applies that one's: use it for
-            data that come later. False takes the values as they are.
+            `.scaling`; a split does not fit them anew. "FACTOR=VALUE" takes those of these rows alone, the controls,
+            say: x then counts in their standard deviations. The `.scaling` of another table applies that one's, its
+            `fill` too: use it for data that come later. False takes the values as they are.
         sep: the separator; a comma, or a tab for `.tsv`.
     """
     import pandas as pd
 
     if missing is not None:
-        choose("missing", missing, ("drop", "mean"))
+        choose("missing", missing, ("drop", "mean", "median"))
     sep = sep or ("\t" if path.suffix.lower() == ".tsv" else ",")
     try:
         frame = pd.read_csv(path, sep=sep, low_memory=False)
@@ -86,10 +100,10 @@ def table(
             _refuse_dirty(path, name, frame[name])
     if not columns:
         raise InputError(f"{path}: no numeric column is left for x; the factors are {', '.join(others)}")
-    frame = _complete(path, frame, columns, missing)
+    frame, done = _complete(path, frame, columns, missing, scale)
     values = torch.from_numpy(frame[columns].to_numpy(np.float64, copy=True))
-    scaling = _scaling(columns, values, scale)
     known = {name: _factor(frame[name]) for name in others}
+    scaling = _scaling(columns, values, scale, known)._replace(**done)
     return Dataset(
         scaling.apply(values),
         {name: codes for name, (codes, _) in known.items()},
@@ -100,25 +114,33 @@ def table(
     )
 
 
-def _complete(path: Path, frame, columns: list[str], missing: str | None):
+def _complete(path: Path, frame, columns: list[str], missing: str | None, scale) -> tuple[Any, dict[str, Any]]:
+    """The table without gaps, and what was done about them."""
     lacks = frame.isna().sum()
     lacks = lacks[lacks > 0]
+    done = {"dropped": 0, "filled": ()}
     if len(lacks) and missing is None:
         what = ", ".join(f"{name} {count}" for name, count in lacks.head(8).items()) + ", ..." * (len(lacks) > 8)
         raise InputError(
             f"{path}: {int(lacks.sum())} missing or infinite values in {len(lacks)} of {frame.shape[1]} columns "
-            f"({what}); pass missing='drop' or missing='mean'"
+            f"({what}); pass missing='drop', missing='mean' or missing='median'"
         )
     if missing == "drop":
-        frame = frame.dropna()
-        if not len(frame):
+        whole = frame.dropna()
+        if not len(whole):
             raise InputError(f"{path}: missing='drop' leaves no row; each lacks some value")
-    elif missing == "mean":
+        return whole, done | {"dropped": len(frame) - len(whole)}
+    if missing is None:
+        return frame, done
+    if isinstance(scale, Scaling) and scale.columns == tuple(columns):
+        fill = scale.mean if scale.fill is None else scale.fill
+    else:
         empty = [name for name in columns if frame[name].isna().all()]
         if empty:
-            raise InputError(f"{path}: column {', '.join(empty)} holds no value, so it has no mean; take it out")
-        frame = frame.fillna(frame[columns].mean())
-    return frame
+            raise InputError(f"{path}: column {', '.join(empty)} holds no value, so it has no {missing}; take it out")
+        fill = torch.from_numpy(getattr(frame[columns], missing)().to_numpy(np.float64, copy=True))
+    filled = tuple((name, int(lacks[name])) for name in columns if name in lacks)
+    return frame.fillna(dict(zip(columns, fill.tolist()))), done | {"filled": filled, "fill": fill}
 
 
 def _factor(column) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -139,18 +161,38 @@ def _factor(column) -> tuple[np.ndarray, tuple[str, ...]]:
     return out, tuple(names.tolist())
 
 
-def _scaling(columns: list[str], values: Tensor, scale: bool | Scaling) -> Scaling:
+def _scaling(columns: list[str], values: Tensor, scale: bool | str | Scaling, known) -> Scaling:
     if isinstance(scale, Scaling):
         if scale.columns != tuple(columns):
             raise InputError(f"scale: made for columns {shown(scale.columns)}; this table has {shown(tuple(columns))}")
         return scale
-    if not isinstance(scale, bool):
-        raise InputError(f"scale: {shown(scale)}; expected True, False or the .scaling of another table")
+    if not isinstance(scale, bool | str):
+        raise InputError(f"scale: {shown(scale)}; expected True, False, FACTOR=VALUE or the .scaling of another table")
+    if scale is False:
+        return Scaling(tuple(columns), torch.zeros_like(values[0]), torch.ones_like(values[0]), "none")
+    if scale is True:
+        return standardised(columns, values)
+    return standardised(columns, values[_rows(scale, known)], scale)
+
+
+def standardised(columns: Sequence[str], values: Tensor, rows: str = "all") -> Scaling:
+    """By the mean and the standard deviation of `values [N, D]`, float64."""
     constant = values.amax(0) == values.amin(0)
-    mean = values.mean(0) if scale else torch.zeros(len(columns), dtype=torch.float64)
-    std = values.std(0, correction=0) if scale else torch.ones(len(columns), dtype=torch.float64)
-    mean, std = (torch.where(constant, values[0], mean), torch.where(constant, 1.0, std)) if scale else (mean, std)
-    return Scaling(tuple(columns), mean, std)
+    mean, std = values.mean(0), values.std(0, correction=0)
+    mean, std = torch.where(constant, values[0], mean), torch.where(constant, 1.0, std)
+    return Scaling(tuple(columns), mean, std, rows)
+
+
+def _rows(scale: str, known: dict[str, tuple[np.ndarray, tuple[str, ...]]]) -> Tensor:
+    """Which rows "FACTOR=VALUE" names."""
+    factor, equals, value = (part.strip() for part in scale.partition("="))
+    if not equals:
+        raise InputError(f"scale: {scale!r}; expected True, False or FACTOR=VALUE, say 'group=control'")
+    choose("scale", factor, known)
+    codes, names = known[factor]
+    names = names or [f"{code:g}" for code in np.unique(codes[codes >= 0])]
+    choose(f"scale ({factor})", value, names)
+    return torch.from_numpy(codes == (names.index(value) if known[factor][1] else float(value)))
 
 
 def _refuse_dirty(path: Path, name: str, column) -> None:
