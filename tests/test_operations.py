@@ -17,11 +17,11 @@ from twofold.methods import CLASSES, MLVAE, VAE, Contrastive
 from twofold.supervision import Groups, Images
 
 OPERATIONS = {  # each by its smallest call, for methods without an encoder
-    "swap": lambda m, x, y: swap(m, x, x, y),
-    "interpolate": lambda m, x, y: interpolate(m, x, x),
-    "retrieve": lambda m, x, y: retrieve(m, x, x, by="z"),
+    "swap": lambda m, x, y: swap(m, x, x, y, y),
+    "interpolate": lambda m, x, y: interpolate(m, x, x, y_a=y, y_b=y),
+    "retrieve": lambda m, x, y: retrieve(m, x, x, by="z", y=y, y_gallery=y),
     "inpaint": lambda m, x, y: inpaint(m, x, torch.ones(8, 8), y),
-    "accumulate": lambda m, x, y: accumulate(m, x, [0, 1] * (len(x) // 2)),
+    "accumulate": lambda m, x, y: accumulate(m, x, [0, 1] * (len(x) // 2), y),
     "reconstruct": lambda m, x, y: reconstruct(m, x, y=y),
 }
 
@@ -31,7 +31,8 @@ def ready(request, anyof):
     """Every discovered method on 8x8 images, one step trained, with observations (and their labels) to use it on."""
     cls = CLASSES[request.param]
     supervision = anyof(cls.supervision)
-    method = fit(cls.build((1, 8, 8), s=3, z=4), supervision, steps=1, batch_size=16, progress=False).method
+    fast = {"inference_steps": 4} if "inference_steps" in cls.options() else {}
+    method = fit(cls.build((1, 8, 8), s=3, z=4, **fast), supervision, steps=1, batch_size=16, progress=False).method
     x, y = supervision.x[:12], label(supervision)
     y = None if y is None else y[:12]
     try:
@@ -42,6 +43,10 @@ def ready(request, anyof):
                 use(method, x, y), name
         pytest.skip("no encoder: every operation said so")
     return SimpleNamespace(method=method, x=x, y=y, code=code, gaussian=isinstance(method.posterior(x, y)[0], Gaussian))
+
+
+def rows(y, which):
+    return None if y is None else y[which]
 
 
 def close(a, b) -> bool:
@@ -62,8 +67,9 @@ def test_reconstruct(ready):
 
 def test_swap(ready):
     m, x, y, code = ready.method, ready.x, ready.y, ready.code
-    assert close(swap(m, x, x, y), reconstruct(m, x, y=y))
-    assert close(swap(m, x, x.flip(0), y), m.decode(Code(code.s, code.z.flip(0))))
+    assert close(swap(m, x, x, y, y), reconstruct(m, x, y=y))
+    back = torch.arange(11, -1, -1)
+    assert close(swap(m, x, x[back], y, rows(y, back)), m.decode(Code(code.s, code.z[back])))
     with pytest.raises(InputError, match=r"^s_from, z_from: 12 and 5 observations; expected as many"):
         swap(m, x, x[:5])
     with pytest.raises(InputError, match=r"^x: shape \(12, 1, 9, 9\).* made for observations of shape \(1, 8, 8\)"):
@@ -72,24 +78,26 @@ def test_swap(ready):
 
 def test_interpolate(ready):
     m, x = ready.method, ready.x
-    a, b = x[:3], x[3:6]
-    ends = reconstruct(m, a), reconstruct(m, b)
-    crossed = swap(m, b, a), swap(m, a, b)  # the s of b with the z of a; the s of a with the z of b
-    both, only_s, only_z = (interpolate(m, a, b, 5, which) for which in ("both", "s", "z"))
+    (a, y_a), (b, y_b) = ((x[i : i + 3], rows(ready.y, slice(i, i + 3))) for i in (0, 3))
+    y = {"y_a": y_a, "y_b": y_b}
+    ends = reconstruct(m, a, y=y_a), reconstruct(m, b, y=y_b)
+    crossed = swap(m, b, a, y_b, y_a), swap(m, a, b, y_a, y_b)  # the s of b with the z of a; the s of a with the z of b
+    both, only_s, only_z = (interpolate(m, a, b, 5, which, **y) for which in ("both", "s", "z"))
     for line, last in ((both, ends[1]), (only_s, crossed[0]), (only_z, crossed[1])):
         assert line.shape == (3, 5, 1, 8, 8)
         assert close(line[:, 0], ends[0])
         assert close(line[:, -1], last)
-    (s_a, z_a), (s_b, z_b) = m.encode(a), m.encode(b)
+    (s_a, z_a), (s_b, z_b) = m.encode(a, y_a), m.encode(b, y_b)
     assert close(both[:, 1], m.decode(Code(0.75 * s_a + 0.25 * s_b, 0.75 * z_a + 0.25 * z_b)))
-    grid = interpolate(m, a, b, 3, "grid")
+    grid = interpolate(m, a, b, 3, "grid", **y)
     assert grid.shape == (3, 3, 3, 1, 8, 8)
     for (row, column), corner in {(0, 0): ends[0], (-1, -1): ends[1], (0, -1): crossed[0], (-1, 0): crossed[1]}.items():
         assert close(grid[:, row, column], corner)  # a row has one z, a column one s
     assert close(grid[:, 1, 2], m.decode(Code(s_b, 0.5 * (z_a + z_b))))
-    assert close(interpolate(m, a[0], b[0], 5), both[0])  # one observation each
-    assert close(interpolate(m, a[0], b[0], 3, "grid"), grid[0])
-    assert close(interpolate(m, a.numpy(), b.numpy(), 5), both)
+    one = {"y_a": rows(y_a, 0), "y_b": rows(y_b, 0)}
+    assert close(interpolate(m, a[0], b[0], 5, **one), both[0])  # one observation each
+    assert close(interpolate(m, a[0], b[0], 3, "grid", **one), grid[0])
+    assert close(interpolate(m, a.numpy(), b.numpy(), 5, **y), both)
 
 
 def test_interpolate_refuses(ready):
@@ -99,11 +107,15 @@ def test_interpolate_refuses(ready):
     with pytest.raises(InputError, match=r"^which: 'line' is not known"):
         interpolate(m, x, x, which="line")  # pyright: ignore
     with pytest.raises(InputError, match=r"^a, b: 3 and 2 observations"):
-        interpolate(m, x[:3], x[:2])
+        interpolate(m, x[:3], x[:2], y_a=rows(ready.y, slice(3)), y_b=rows(ready.y, slice(2)))
 
 
 def test_generate_from_examples(ready):
     m, n = ready.method, 7
+    if m.needs == "y":
+        with pytest.raises(InputError, match=rf"^y: None; {type(m).__name__} encodes with labels"):
+            generate(m, n, examples=ready.x)
+        return
     found = generate(m, n, examples=ready.x[:3], seed=5)
     torch.manual_seed(5)
     z = torch.randn(n, m.sizes[1])
@@ -149,11 +161,16 @@ def test_retrieve_against_brute_force(ready, by):
     gallery = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     gallery[50:] = gallery[3:13]  # twins: ties go to the lower index
     query = torch.cat([x, gallery[8:10]])
-    q, g = (getattr(m.encode(v), by).double().numpy() for v in (query, gallery))
+    y, y_gallery = None, None
+    if ready.y is not None:
+        y_gallery = torch.arange(60) % 4
+        y_gallery[50:] = y_gallery[3:13]
+        y = torch.cat([ready.y, y_gallery[8:10]])
+    q, g = (getattr(m.encode(v, told), by).double().numpy() for v, told in ((query, y), (gallery, y_gallery)))
     distance = np.sqrt(((q[:, None] - g[None]) ** 2).sum(-1))
     order = np.argsort(distance, 1, kind="stable")[:, :60]
     for k in (1, 5, 60):
-        indices, distances = retrieve(m, query, gallery, k, by)
+        indices, distances = retrieve(m, query, gallery, k, by, y, y_gallery)
         assert indices.tolist() == order[:, :k].tolist()
         assert np.allclose(distances.numpy(), np.take_along_axis(distance, order[:, :k], 1), atol=1e-6)
     for k in (0, 61):
@@ -194,7 +211,10 @@ def test_inpaint_refuses(ready):
 def test_accumulate_is_a_loop_over_groups(ready):
     m, x = ready.method, ready.x
     names = ["b", "a", "b", "c", "b", "a", "b", "b", "d", "a", "b", "b"]
-    q_s, q_z = m.posterior(x)
+    if hasattr(m, "infer"):  # the whole group at once, instead
+        assert close(accumulate(m, x, names).s, m.infer(x, names, progress=False).s)
+        return
+    q_s, q_z = m.posterior(x, ready.y)
     expected = []
     for name in sorted(set(names)):
         members = [i for i, other in enumerate(names) if other == name]
@@ -203,13 +223,13 @@ def test_accumulate_is_a_loop_over_groups(ready):
             expected.append(sum(q_s.mean[i].double() / q_s.variance[i].double() for i in members) / precision)
         else:
             expected.append(sum(q_s.mean[i].double() for i in members) / len(members))
-    found = accumulate(m, x, names)
+    found = accumulate(m, x, names, ready.y)
     assert close(found.s, torch.stack(expected).float())
     assert torch.equal(found.z, q_z.mean)
-    alone = accumulate(m, x, range(12))  # strategy 1: each is its own group
-    assert close(alone.s, m.encode(x).s)
+    alone = accumulate(m, x, range(12), ready.y)  # strategy 1: each is its own group
+    assert close(alone.s, m.encode(x, ready.y).s)
     with pytest.raises(InputError, match=r"^group: 3 values for 12 observations"):
-        accumulate(m, x, [0, 1, 1])
+        accumulate(m, x, [0, 1, 1], ready.y)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

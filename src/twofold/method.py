@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from twofold import networks
-from twofold.arrays import gather, observations
+from twofold.arrays import gather, identities, observations
 from twofold.distributions import Gaussian, Point, Posterior, posterior
 from twofold.errors import InputError, MissingFileError, UnsupportedError, choose, shown
 from twofold.supervision import Supervision
@@ -210,6 +210,12 @@ class Method(nn.Module, ABC):
             parts.append(self._infer(rows, None if y is None else y[i : i + batch_size]))
         s, z = zip(*parts)
         return _cat(s), _cat(z)
+
+    def accumulate(self, x, group, y=None) -> Code:
+        """As `twofold.accumulate`, which calls it."""
+        q_s, q_z = self.posterior(x, y)
+        ids, dense = identities(group, len(x), "group")
+        return Code(self._accumulate(q_s, torch.from_numpy(dense), len(ids)), q_z.mean)
 
     def decode(self, code, batch_size: int = 1024) -> Tensor:
         """Observations `[N, *shape]` from a `Code` (or a pair of tensors `s`, `z`); images in [0, 1], on the CPU."""

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from twofold.arrays import gather, identities, observations
+from twofold.arrays import gather, observations
 from twofold.errors import InputError, choose, shown
 from twofold.method import Code, Method
 
@@ -142,11 +142,11 @@ def accumulate(method: Method, x, group, y=None) -> Code:
 
     Gaussian codes are multiplied [Bouchacourt18, Eqs. 6-7], or mixed where the method was trained so; points are
     averaged. Strategy 2 of Sec. 4; strategy 1 is `encode`. `y [N]`: labels, for methods that encode with them.
+
+    An `MLVAE` trained on several groupings takes as many, `{name: ids}` or `[N, P]`, and gives `s [N, d_s]`: each part
+    from all images of the row's group in that grouping.
     """
-    q_s, q_z = method.posterior(x, y)
-    ids, found = identities(group, len(x), "group")
-    dense = torch.from_numpy(found)
-    return Code(method._accumulate(q_s, dense, len(ids)), q_z.mean)
+    return method.accumulate(x, group, y)
 
 
 def reconstruct(method: Method, x, which: Which = "both", y=None) -> Tensor:

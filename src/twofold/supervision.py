@@ -15,6 +15,7 @@ import copy
 import hashlib
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from numbers import Integral
 from typing import Any, NamedTuple, Self
@@ -44,15 +45,18 @@ class LabelsDraw(NamedTuple):
 
 
 class GroupsDraw(NamedTuple):
-    """`x [G, K, *shape]`, `mask [G, K]` (1.0 for members, 0.0 for padding), `group [G]`, `index [G, K]`.
+    """`x [G, K, *shape]`, `mask [G, K]` (1.0 for members, 0.0 for padding), `group [G]`, `index [G, K]`,
+    `groups [G, K, P]`: each observation's group in each of P groupings (of several; of one: `group`, repeated).
 
-    Padding repeats members of the same group, so that batch statistics see real images.
+    Members come first. Padding repeats members of the same group, so that batch statistics see real images. With
+    several groupings the chunks are made by one after the other, and `group` is the one that a chunk was made by.
     """
 
     x: Tensor
     mask: Tensor
     group: Tensor
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
+    groups: Tensor
 
 
 class TripletsDraw(NamedTuple):
@@ -204,7 +208,8 @@ class Images(Supervision):
 class Labels(Supervision):
     """Classes of some or all observations: `Labels(x, y)`, `y [N]` whole numbers from 0, -1 where not known.
 
-    Where some are missing, half of each batch is labelled. `classes` is the largest label plus one unless given.
+    Where some are missing, half of each batch is labelled. `classes` is the largest label plus one unless given; where
+    it is, all may be missing (to go on with a method that was trained on labelled observations before).
     Raises `InputError` for labels of one class only, or out of `range(classes)`.
     """
 
@@ -212,29 +217,30 @@ class Labels(Supervision):
         self.x = observations(x)
         self.y = whole_numbers(y, self.n, missing=True)
         known = self.y[self.y >= 0]
-        if len(known.unique()) < 2:
+        if len(known.unique()) < 2 and (classes is None or len(known)):
             raise InputError(f"y: {len(known.unique())} class among {len(known)} labels; expected at least two classes")
-        self.classes = int(known.max()) + 1 if classes is None else classes
+        largest = int(known.max()) if len(known) else -1
+        self.classes = largest + 1 if classes is None else classes
         if classes is None and self.classes > max(1000, self.n):
             raise InputError(f"y: label {self.classes - 1} for {self.n} observations; expected classes numbered from 0")
-        if self.classes <= int(known.max()):
-            raise InputError(
-                f"y: label {int(known.max())} is out of range; classes={classes} allows 0..{self.classes - 1}"
-            )
+        if self.classes <= largest:
+            raise InputError(f"y: label {largest} is out of range; classes={classes} allows 0..{self.classes - 1}")
+        self.never = sorted(set(range(self.classes)) - set(known.tolist())) if len(known) else []
         labelled, rest = (np.flatnonzero(self.y.numpy() >= 0), np.flatnonzero(self.y.numpy() < 0))
-        self._labelled = _Stream(len(labelled), _Shuffle(labelled, 2))
+        self._labelled = _Stream(len(labelled), _Shuffle(labelled, 2)) if len(labelled) else None
         self._rest = _Stream(len(rest), _Shuffle(rest, 3)) if len(rest) else None
 
     def facts(self) -> dict:
         rest = self._rest.length if self._rest else 0
-        return super().facts() | {"classes": self.classes, "labelled": self.n - rest}
+        never = {"never": self.never} if self.never else {}  # classes without a single label
+        return super().facts() | {"classes": self.classes, "labelled": self.n - rest} | never
 
     def _whole(self, world: int) -> int:
-        return 1 if world == 1 or self._rest is None else 2
+        return 1 if world == 1 or self._rest is None or self._labelled is None else 2
 
     def _draw(self, turn: int, seed: int, batch: int) -> LabelsDraw:
-        if self._rest is None:
-            (index,) = self._labelled.take(turn * batch, batch, seed)
+        if self._rest is None or self._labelled is None:
+            (index,) = (self._labelled or self._rest).take(turn * batch, batch, seed)  # pyright: ignore
         else:
             half = max(1, batch // 2)
             index = self._labelled.take(turn * half, half, seed)[0]
@@ -249,37 +255,51 @@ class Groups(Supervision):
     Each epoch every group is shuffled and cut into chunks of at most `per_group` members, as even as can be; a batch
     holds `batch_size // per_group` chunks (at least one), so a large group may stand in it as several disjoint ones.
     Groups of a single member are allowed; -1 says that nothing is known of an observation's group, and makes it one.
-    Raises `InputError` if all are, or if there is only one group.
+
+    Several groupings of the same observations are `{name: ids [N]}`, or ids `[N, P]`: who it is and in which session,
+    say. Each is cut into chunks, and an epoch holds the chunks of all, shuffled: P passes over the data.
+    Raises `InputError` if all groups of a grouping have a single member, or if it has only one group.
     """
 
     def __init__(self, x, group, per_group: int = 8):
         self.x = observations(x)
-        self.ids, dense = identities(group, self.n, "group")
-        if -1 in self.ids.tolist():
-            alone = dense == self.ids.tolist().index(-1)
-            dense = np.where(alone, len(self.ids) + np.arange(self.n), dense)
-            dense = np.unique(dense, return_inverse=True)[1]
-        sizes = np.bincount(dense)
-        if len(sizes) < 2:
-            raise InputError("group: one group only; expected at least two, or nothing can be told apart")
-        if sizes.max() == 1:
-            raise InputError(f"group: all {len(sizes)} groups have a single member; expected some that share one")
+        named = groupings(group, self.n)
+        self.names, alone = list(named), len(named) == 1
+        checked = [_groups(ids, self.n, "group" if alone else f"group {name}") for name, ids in named.items()]
+        sizes = [np.bincount(dense) for _, dense in checked]
         if not isinstance(per_group, Integral) or per_group < 1:
             raise InputError(f"per_group: {per_group}; expected a whole number of at least 1")
-        self.group, self.groups = torch.from_numpy(dense), len(sizes)
-        self.per_group = min(per_group, int(sizes.max()))
-        self._chunks = _Stream(int((-(-sizes // self.per_group)).sum()), self._chunk)
+        self.ids = checked[0][0]
+        self.group = torch.from_numpy(np.stack([dense for _, dense in checked], 1))  # [N, P]
+        self.counts = [len(each) for each in sizes]
+        self.per_group = min(per_group, max(int(each.max()) for each in sizes))
+        pieces = [int((-(-each // self.per_group)).sum()) for each in sizes]
+        self._chunks = _Stream(sum(pieces), self._chunk)
+        if alone:
+            self.group = self.group[:, 0]
+
+    @property
+    def groups(self) -> int:
+        """Number of groups, of the first grouping where there are several."""
+        return self.counts[0]
 
     def facts(self) -> dict:
-        return super().facts() | {"groups": self.groups, "per_group": self.per_group}
+        several = {"groupings": dict(zip(self.names, self.counts))} if len(self.names) > 1 else {}
+        return super().facts() | {"groups": self.groups, "per_group": self.per_group} | several
 
     def steps_per_epoch(self, batch_size: int, draws: int = 1) -> int:
         return max(1, math.ceil(self._chunks.length / (max(1, batch_size // self.per_group) * draws)))
 
     def _chunk(self, seed: int, epoch: int):
-        """One epoch's chunks, shuffled: rows and mask `[chunks, K]`, group `[chunks]`. No loop over groups."""
+        """One epoch's chunks, shuffled: rows and mask `[chunks, K]`, group `[chunks]`."""
         random = generator(seed, 4, epoch)
-        dense = self.group.cpu().numpy()
+        each = [self._cut(random, dense) for dense in self.group.cpu().reshape(self.n, -1).T.numpy()]
+        whole = [np.concatenate(parts) for parts in zip(*each)]
+        order = random.permutation(len(whole[0]))
+        return tuple(part[order] for part in whole)
+
+    def _cut(self, random: np.random.Generator, dense: np.ndarray):
+        """The chunks of one grouping. No loop over groups."""
         shuffled = random.permutation(self.n)
         rows = shuffled[np.argsort(dense[shuffled], kind="stable")]
         sizes = np.bincount(dense)
@@ -293,8 +313,7 @@ class Groups(Supervision):
         index[chunk, slot], mask[chunk, slot] = rows, 1
         count = mask.sum(1, dtype=np.int64)
         index = np.take_along_axis(index, np.arange(self.per_group)[None] % count[:, None], 1)
-        order = random.permutation(len(index))
-        return index[order], mask[order], np.repeat(np.arange(len(sizes)), pieces)[order]
+        return index, mask, np.repeat(np.arange(len(sizes)), pieces)
 
     def _whole(self, world: int) -> int:
         return 1 if world == 1 else self.per_group
@@ -302,7 +321,38 @@ class Groups(Supervision):
     def _draw(self, turn: int, seed: int, batch: int) -> GroupsDraw:
         count = max(1, batch // self.per_group)
         index, mask, group = self._chunks.take(turn * count, count, seed)
-        return GroupsDraw(gather(self.x, index), mask, group, index)
+        if self.group.ndim == 1:
+            groups = group[:, None, None].expand(*index.shape, 1)
+        else:
+            groups = self.group.to(index.device)[index]
+        return GroupsDraw(gather(self.x, index), mask, group, index, groups)
+
+
+def groupings(group, n: int) -> dict[str, Any]:
+    """`{name: ids [n]}` from that, from ids `[n, P]` (called 1 to P), or from ids `[n]`."""
+    if isinstance(group, Mapping):
+        if not group:
+            raise InputError("group: no groupings; expected one at least")
+        return {str(name): ids for name, ids in group.items()}
+    array = group.detach().cpu().numpy() if isinstance(group, Tensor) else np.asarray(group)
+    if array.ndim == 2 and len(array) == n and array.shape[1] > 0:
+        return {str(i + 1): ids for i, ids in enumerate(array.T)}
+    return {"group": group}
+
+
+def _groups(ids, n: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted ids, and each row's group, those not known (-1) in one of their own."""
+    known, dense = identities(ids, n, name)
+    if -1 in known.tolist():
+        alone = dense == known.tolist().index(-1)
+        dense = np.where(alone, len(known) + np.arange(n), dense)
+        dense = np.unique(dense, return_inverse=True)[1]
+    sizes = np.bincount(dense)
+    if len(sizes) < 2:
+        raise InputError(f"{name}: one group only; expected at least two, or nothing can be told apart")
+    if sizes.max() == 1:
+        raise InputError(f"{name}: all {len(sizes)} groups have a single member; expected some that share one")
+    return known, dense
 
 
 class Triplets(Supervision):

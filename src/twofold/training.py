@@ -24,6 +24,7 @@ from twofold import errors
 from twofold.arrays import mix
 from twofold.errors import DivergedError, InputError, TwofoldError, choose
 from twofold.method import Method, fill, read_tensors, write_tensors
+from twofold.optimisers import LazyAdam
 from twofold.progress import Progress
 from twofold.runs import RunFolder, record
 from twofold.supervision import Supervision
@@ -35,6 +36,7 @@ PRECISIONS = {
 OPTIMISERS = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
+    "lazy-adam": LazyAdam,  # for tables of which a batch touches some rows
     "sgd": torch.optim.SGD,
     "rmsprop": torch.optim.RMSprop,
 }
@@ -129,7 +131,7 @@ def fit(
         steps=3000 if steps is None else int(steps),
         batch_size=int(batch_size),
         seed=int(seed),
-        device=_device(device),
+        device=there(device),
         devices=int(devices),
         precision=PRECISIONS[precision],
         optim=_optimisers(method, optim),
@@ -193,7 +195,7 @@ def _retell(folder: str) -> None:
         raise getattr(errors, name)(message) from None
 
 
-def _device(device: str) -> str:
+def there(device: str) -> str:
     """A device that is there, or an `InputError`."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

@@ -49,7 +49,10 @@ def _data(told: Settings) -> Dataset:
     options = dict(map(_option, told.data_option or ()))
     suffix, background = Path(told.data).suffix.lower(), told.background or ""
     if told.factor and suffix in COLUMNS:
-        options.setdefault("factor", told.factor)
+        first, *others = listed(told.factor)
+        options.setdefault("factor", first)
+        if others and suffix in COLUMNS[:2]:  # all of an archive's arrays are factors anyway
+            options.setdefault("factors", others)
     if "=" in background and suffix in COLUMNS[:2]:
         named = options.get("factors", ())
         column = background.partition("=")[0].strip()
@@ -79,6 +82,11 @@ def _value(text: str) -> Any:
         return [_value(part.strip()) for part in text.split(",")] if "," in text else text
 
 
+def listed(factor: str) -> list[str]:
+    """The factors named, with commas between: several groupings, for a method that takes them."""
+    return [name.strip() for name in factor.split(",")]
+
+
 def place(data: str) -> str:
     """A name of the data that holds from another folder too."""
     from twofold.data import available
@@ -96,9 +104,12 @@ def supervision(cls: type[Method], data: Dataset, told: Settings) -> Supervision
         if getattr(told, name) is not None and name not in takes:
             able = ", ".join(n for n, c in methods.names().items() if name in TAKES[kind(c)])
             raise InputError(f"{name}: {getattr(told, name)!r}; {cls.name} learns from {kind(cls)}; it is for {able}")
-    if told.factor is not None:
-        choose("factor", told.factor, data.factors)
+    names = [] if told.factor is None else listed(told.factor) if kind(cls) == "groups" else [told.factor]
+    for name in names:
+        choose("factor", name, data.factors)
     flags = {name: getattr(told, name) for name in takes if getattr(told, name) is not None}
+    if len(names) > 1:
+        flags["factor"] = names
     try:
         return getattr(data, kind(cls))(**flags)
     except InputError as error:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import accumulate, pairwise
+from typing import Literal, NamedTuple
 
-from twofold.distributions import Likelihood, Mixture, Point
+import torch
+from torch import Tensor
+
+from twofold.arrays import identities
+from twofold.distributions import Gaussian, Likelihood, Mixture, Point
 from twofold.divergences import gathered, group_dependence
-from twofold.errors import choose
-from twofold.method import Method
-from twofold.supervision import Groups
+from twofold.errors import InputError, choose
+from twofold.method import Code, Method
+from twofold.supervision import Groups, groupings
 
 
 class MLVAE(Method):
@@ -19,6 +24,10 @@ class MLVAE(Method):
 
     Nothing in the paper's objective keeps the group out of z, and on most data it does leak there. `leakage` is what it
     costs: that many times z's KL for each nat of `divergences.group_dependence` (ours; 0 is the paper's objective).
+
+    With several groupings (the paper says that there may be, and no more) s is divided, a part for each in their order,
+    evenly or as `parts` says. Each part accumulates over all members of its group that stand in the batch (each image
+    once, ranks for themselves), and its KL counts once a group that is there.
     """
 
     name = "ml-vae"
@@ -30,6 +39,7 @@ class MLVAE(Method):
         decoder,
         *,
         evidence: Literal["product", "mixture"] = "product",
+        parts: tuple[int, ...] | None = None,
         beta: float = 1.0,
         leakage: float = 5.0,
         likelihood: Literal["gaussian", "laplace", "bernoulli"] = "gaussian",
@@ -37,37 +47,111 @@ class MLVAE(Method):
     ):
         super().__init__(encoder, decoder)
         choose("evidence", evidence, ("product", "mixture"))
-        self.evidence, self.beta, self.leakage = evidence, beta, leakage
+        self.evidence, self.parts, self.beta, self.leakage = evidence, parts, beta, leakage
         self.nll = Likelihood(likelihood, scale)
+
+    def bind(self, supervision):
+        super().bind(supervision)
+        names = list((self._facts or {}).get("groupings", ["group"]))
+        if self.parts is None and len(names) == 1:
+            return
+        s, count = self.sizes[0], len(names)
+        parts = [s // count + (i < s % count) for i in range(count)] if self.parts is None else list(self.parts)
+        if len(parts) != count or sum(parts) != s or min(parts) < 1:
+            told = f"{count} (of {', '.join(names)}), each at least 1, of sum s = {s}"
+            raise InputError(f"parts: {parts}; expected {told}")
+        self._cuts = [slice(*ends) for ends in pairwise(accumulate(parts, initial=0))]
+
+    _cuts = (slice(None),)  # of s, one for each grouping
 
     def losses(self, draw):  # draw.x [G, K, *shape], draw.mask [G, K]
         G, K = draw.mask.shape
-        x = draw.x.flatten(0, 1)
+        x, members = draw.x.flatten(0, 1), draw.mask.flatten()
         q_C, q_S = self._posterior(x)
         S = q_S.sample()
-        if self.evidence == "product":
-            q_CG = q_C.unflatten((G, K)).product(dim=1, mask=draw.mask)  # Eqs. 6-7
-            C = q_CG.sample((K,))  # Algorithm 1: a c_{G,i} for each X_i
-            kl_C = q_CG.kl()
+        if len(self._cuts) == 1:
+            C, kl_C = self._content(q_C.unflatten((G, K)), draw.mask)
+            C, kl_C = C.transpose(0, 1).flatten(0, 1), kl_C.sum()
+            groups = [draw.group[:, None].expand(G, K).flatten()]
         else:
-            q_CG = Mixture(q_C.unflatten((G, K)), draw.mask)
-            C = q_CG.sample((K,))
-            kl_C = q_CG.kl(C, draw.mask.T)  # the reconstruction's own samples, L = |G|
-        members = draw.mask.flatten()
-        nll = self.nll(self.dec(C.transpose(0, 1).flatten(0, 1), S), x, members)
+            groups = list(draw.groups.flatten(0, 1).T)
+            members = members * _first(draw.index.flatten(), members)
+            C, kl_C = [], x.new_zeros(())
+            for part, group in zip(self._cuts, groups):
+                of = _arranged(group, members)
+                samples, kl = self._content(q_C[of.rows, part], of.mask)
+                C.append(samples[of.slot, of.group])
+                kl_C = kl_C + kl.sum()
+            C = torch.cat(C, dim=1)
+        nll = self.nll(self.dec(C, S), x, members)
         kl_S = (q_S.kl() * members).sum() / G
         terms = {  # -ELBO(G), Eq. 3; mean over the batch's groups, Eq. 5
             "rec": (nll * members).sum() / G,
             "kl_z": self.beta * kl_S,
-            "kl_s": self.beta * kl_C.mean(),
+            "kl_s": self.beta * kl_C / G,
         }
         if self.leakage:  # ours; priced by what z holds, so that no weight depends on the data
-            group = draw.group[:, None].expand(G, K).flatten()
-            told = group_dependence(*map(gathered, (q_S.mean, group, members)))
+            z, real = gathered(q_S.mean), gathered(members)
+            told = sum(group_dependence(z, gathered(group), real) for group in groups)
             terms["leakage"] = self.leakage * gathered(kl_S.detach()[None]).mean() * told
         yield {"model": terms}
+
+    def _content(self, q: Gaussian, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """A c_{G,i} for each X_i (Algorithm 1) and each group's KL, from the members' posteriors `q [G, K, d]`."""
+        if self.evidence == "product":
+            q_CG = q.product(dim=1, mask=mask)  # Eqs. 6-7
+            return q_CG.sample((mask.shape[1],)), q_CG.kl()
+        q_CG = Mixture(q, mask)
+        C = q_CG.sample((mask.shape[1],))
+        return C, q_CG.kl(C, mask.T)  # the reconstruction's own samples, L = |G|
+
+    def accumulate(self, x, group, y=None):
+        if len(self._cuts) == 1:
+            return super().accumulate(x, group, y)
+        named = groupings(group, len(x))
+        if len(named) != len(self._cuts):
+            raise InputError(f"group: {len(named)} groupings; trained on {len(self._cuts)}, expected as many")
+        q_s, q_z = self.posterior(x, y)
+        s = []
+        for part, (name, ids) in zip(self._cuts, named.items()):
+            known, dense = identities(ids, len(x), f"group {name}")
+            of = torch.from_numpy(dense)
+            s.append(self._accumulate(q_s[:, part], of, len(known))[of])  # pyright: ignore
+        return Code(torch.cat(s, dim=1), q_z.mean)
 
     def _accumulate(self, q_s, group, count):
         if self.evidence == "product":
             return super()._accumulate(q_s, group, count)
         return super()._accumulate(Point(q_s.mean), group, count)  # a mixture's mean, supplement Eq. 1
+
+
+class _Arranged(NamedTuple):
+    """Rows of a batch by their group: `rows [U, M]` and `mask [U, M]`; each row's place there, `group [B]`, `slot [B]`
+    (0 for rows that don't count)."""
+
+    rows: Tensor
+    mask: Tensor
+    group: Tensor
+    slot: Tensor
+
+
+def _arranged(group: Tensor, members: Tensor) -> _Arranged:
+    """Lay out `group [B]` of which `members [B]` count. Each group has a row that does. No loop over groups."""
+    dense = group.unique(return_inverse=True)[1]
+    counted = members > 0
+    sizes = dense[counted].bincount()
+    order = (dense + len(sizes) * ~counted).argsort(stable=True)[: int(sizes.sum())]
+    slot = torch.zeros_like(dense)
+    slot[order] = torch.arange(len(order), device=group.device) - (sizes.cumsum(0) - sizes)[dense[order]]
+    rows = dense.new_zeros(len(sizes), int(sizes.max()))
+    mask = torch.zeros_like(rows, dtype=members.dtype)
+    rows[dense[order], slot[order]], mask[dense[order], slot[order]] = order, 1
+    return _Arranged(rows, mask, dense, slot)
+
+
+def _first(index: Tensor, members: Tensor) -> Tensor:
+    """1 where an image of `index [B]` stands for the first time among those that count, for evidence is heard once."""
+    images, dense = index.unique(return_inverse=True)
+    place = torch.where(members > 0, torch.arange(len(index), device=index.device), len(index))
+    earliest = place.new_full((len(images),), len(index)).scatter_reduce(0, dense, place, "amin")
+    return (earliest[dense] == place).to(members.dtype)
