@@ -13,10 +13,14 @@ from sklearn.linear_model import LogisticRegression
 
 from twofold.errors import InputError
 from twofold.metrics import (
+    Classifier,
+    Regressor,
+    classifier,
     clustering,
     fit_probe,
     inception_score,
     intra_class_diversity,
+    judges,
     leakage,
     matched_accuracy,
     probe,
@@ -406,6 +410,62 @@ def test_diversity_of_one_image_repeated_is_zero_and_pairs_are_capped():
     assert intra_class_diversity(np.random.default_rng(0).random((2, 1, 176, 180))).scales == 5
 
 
+# --- judges -----------------------------------------------------------------------------------------------------------
+
+
+def pictures(n=300, seed=0, shape=(2, 9, 12)):
+    """A bright quarter tells the class, the level of all else is a real value."""
+    rng = np.random.default_rng(seed)
+    y, level = rng.integers(0, 4, n), rng.uniform(0, 0.5, n)
+    x = level[:, None, None, None] + 0.1 * rng.random((n, *shape))
+    for row, k in zip(x, y):
+        row[:, 4 * (k // 2) : 4 * (k // 2) + 4, 6 * (k % 2) : 6 * (k % 2) + 5] += 0.4
+    return x.astype(np.float32), y, 10 * level
+
+
+@pytest.mark.parametrize("shape", [(2, 9, 12), None])
+def test_judges_learn_classes_and_values_and_skip_what_is_not_known(shape):
+    x, y, level = pictures()
+    x = x if shape else 1000 * x.reshape(len(x), -1)  # columns in any units
+    known = np.where(np.arange(300) % 3 == 0, -1, y)
+    found = judges(x[:200], {"y": known[:200], "level": level[:200]}, steps=100)
+    assert isinstance(found["y"], Classifier)
+    assert isinstance(found["level"], Regressor)
+    assert (found.steps, found.n_train) == (100, 200)
+    told, error = found["y"].accuracy(x[200:], y[200:]), found["level"].error(x[200:], level[200:])
+    assert told.score > 0.95
+    assert told.beats_chance
+    assert error.high < 0.6 * error.chance
+    assert error.chance == pytest.approx(np.abs(level[200:] - np.median(level[:200])).mean(), rel=1e-5)
+    both = found.predict(x[200:])
+    assert np.array_equal(both["y"], found["y"].predict(x[200:]))
+    assert np.array_equal(both["level"], found["level"].predict(x[200:]))
+
+
+def test_a_judge_scores_as_said():
+    x, y, _ = pictures(80)
+    names = np.array(["a", "b", "c", "d"])
+    judge = classifier(torch.from_numpy((255 * x.clip(0, 1)).astype(np.uint8)), names[y], steps=2)
+    p = judge.probabilities(x[:9])
+    np.testing.assert_allclose(p.sum(1), 1)
+    assert judge.predict(x[:9]).tolist() == names[p.argmax(1)].tolist()
+    numbers = classifier(x, y, steps=1)
+    found, wanted = np.array([0, 1, 1, 3, 2, 0]), np.array([0, 1, 2, 3, -1, 1])
+    result = numbers.compare(found, wanted)
+    interval = stats.binomtest(3, 5).proportion_ci(method="wilson")
+    assert (result.score, result.n) == (0.6, 5)
+    assert (result.low, result.high) == (interval.low, interval.high)
+    assert result.chance == pytest.approx((wanted[wanted >= 0] == np.bincount(y).argmax()).mean())
+    assert result.per_class == {0: 1, 1: 0.5, 2: 0, 3: 1}
+
+
+def test_one_judge_is_a_function_of_its_seed_and_takes_large_images():
+    x, y, _ = pictures(40, shape=(1, 70, 100))
+    one, same, other = (classifier(x, y, steps=2, seed=seed).probabilities(x) for seed in (0, 0, 1))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
 # --- all --------------------------------------------------------------------------------------------------------------
 
 
@@ -420,6 +480,7 @@ def all_metrics():
         retrieval_precision(x, y),
         intra_class_diversity(images, pairs=5),
         wasserstein2(x, x[:50], points=60),
+        classifier(images, [0, 1] * 3, steps=2).accuracy(images, [0, 1] * 3),
         inception_score(special.softmax(x, 1), splits=3),
     ]
 
@@ -434,7 +495,7 @@ def test_metrics_repeat_and_leave_the_global_generators_alone():
 
 
 def test_results_print_as_one_line_and_go_to_json():
-    for result in all_metrics()[:-2]:
+    for result in (r for r in all_metrics() if hasattr(r, "as_dict")):
         assert json.loads(json.dumps(result.as_dict(), allow_nan=False))
         assert "\n" not in str(result)
         assert str(result) in repr(result)
@@ -445,6 +506,7 @@ def test_results_print_as_one_line_and_go_to_json():
 
 X, Y = gaussians(60)
 HALF = SimpleNamespace(s=X, z=X)
+JUDGE = classifier(X, Y, steps=1)
 
 
 @pytest.mark.parametrize(
@@ -478,6 +540,15 @@ HALF = SimpleNamespace(s=X, z=X)
         (lambda: inception_score(X), "rows lie outside [0, 1] or don't sum to 1"),
         (lambda: inception_score([0.5, 0.5]), "probabilities: shape (2,), float64; expected [N, C]"),
         (lambda: inception_score(np.full((4, 2), 0.5), splits=5), "splits: 5; expected 1 to 4"),
+        (lambda: classifier(X, Y + 0.5), "y_train: real values; expected classes"),
+        (lambda: classifier(X, Y * 0), "y_train: 1 known classes"),
+        (lambda: classifier(X[:1], Y[:1]), "x_train: one observation"),
+        (lambda: classifier(X, Y, batch_size=1), "batch_size, steps: 1, None"),
+        (lambda: judges(X, {}), "factors: none"),
+        (lambda: JUDGE.accuracy(X[:, :2], Y), "x: shape (60, 2), float32; the judge was trained on"),
+        (lambda: JUDGE.accuracy(X, Y + 2), "y: the judge never saw 3, 4"),
+        (lambda: JUDGE.accuracy(X, Y + 0.5), "expected classes as the judge was trained on: 0, 1, 2"),
+        (lambda: JUDGE.accuracy(X, Y * 0 - 1), "y: no class is known"),
         (lambda: intra_class_diversity(X), "images: shape (60, 4), float32; expected images"),
         (lambda: intra_class_diversity(np.zeros((3, 1, 8, 8)), [0, 0, 1]), "labels: class 1 has one image"),
     ],

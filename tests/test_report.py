@@ -29,7 +29,8 @@ from twofold.metrics import Probe
 from twofold.supervision import Labels, Triplets
 from twofold.training import fit
 
-QUICK = {"clustering": False, "probes": ("knn",)}
+WALKS = {"class-walk-s", "class-walk-z"}
+QUICK = {"clustering": False, "probes": ("knn",), "classifier_steps": 3}
 
 
 def blobs(shape=(1, 8, 8), n=120, classes=4, seed=0, **options) -> Dataset:
@@ -253,6 +254,106 @@ def test_what_speaks_against_a_split_is_said():
     assert [re.split(" (is|tells) ", caveat)[0] for caveat in back.caveats] == ["s", "z"]
 
 
+class Leaky(Linear):
+    """The decoder takes the class from z."""
+
+    def _posterior(self, x, y=None):
+        return Point(x[:, 4:]), Gaussian(x[:, :4], torch.zeros_like(x[:, :4]))
+
+    def _decode(self, s, z):
+        return torch.cat([z, s], 1)
+
+
+def test_judges_see_what_swaps_keep():
+    train, test = halves(vectors(300, seed=1))
+    quick = {"clustering": False, "probes": ("knn",), "classifier_steps": 100}
+    split, leaky = (evaluate(method, train, test, **quick) for method in (Linear(), Leaky()))
+    good, bad = split.consistency["kind"], leaky.consistency["kind"]
+    for found in (good, bad):
+        assert found.real.score > 0.95
+        assert found.reconstruction.score == found.real.score
+    assert good.swap_s.score > 0.95
+    assert not good.swap_z.beats_chance
+    assert bad.swap_z.score > 0.95
+    assert not bad.swap_s.beats_chance
+    assert split.caveats == []
+    assert [c.split(":")[0] for c in leaky.caveats if c.startswith("Swapped")] == [
+        "Swapped observations do not keep the kind of s",
+        "Swapped observations show the kind of what gave z",
+    ]
+    assert set(split.generation) == {"real", "examples", "prior"}
+    assert split.generation["examples"].kept.score > 0.95
+    assert leaky.generation["examples"].kept.score < 0.8
+    assert split.generation["real"].inception > 2.5 > 2 > leaky.generation["prior"].inception
+    assert split.generation["real"].diversity is None
+
+
+def test_generation_is_measured_without_an_encoder():
+    train, test = halves(vectors(300, seed=1))
+    found = evaluate(Blind(), train, test, clustering=False, classifier_steps=100)
+    assert set(found.generation) == {"real", "class"}
+    assert (found.sizes, found.given, found.factors, found.swap) == ((3, 4), False, {}, None)
+    assert found.consistency["kind"].swap_s is None
+    assert found.generation["class"].n == 999
+    assert not evaluate(Blind(), train, test, classifier=False).consistency
+    again = Evaluation.from_dict(json.loads(json.dumps(found.as_dict())))
+    assert again == found
+
+
+class Some(Given):
+    """Never saw the last class."""
+
+    def prior(self, n, y=None):
+        if (torch.as_tensor(y) > 1).any():
+            raise InputError("y: class 2; the labelled classes are 0, 1")
+        return super().prior(n, y)
+
+
+def test_classes_that_a_method_does_not_know_are_named():
+    found = evaluate(Some(), *halves(vectors()), **QUICK)
+    assert set(found.generation["class"].kept.per_class) == {0, 1}
+    assert found.skipped["generation of class 2"] == "y: class 2; the labelled classes are 0, 1"
+
+
+def test_diversity_of_generated_images(run, parts, found):
+    made = found.generation
+    assert set(made) == {"real", "examples", "prior"}
+    assert made["real"].diversity.n == made["real"].n == len(parts[1])
+    assert made["prior"].diversity is None
+    assert made["examples"].n == 1000
+    assert found.consistency["shade"].real.metric == "mae"
+
+
+def test_files_of_the_first_version_are_read(found):
+    old = json.loads(json.dumps(found.as_dict()))
+    for later in ("consistency", "generation"):
+        del old[later]
+    for factor in old["factors"].values():
+        del factor["linear"], factor["unit"]
+    again = Evaluation.from_dict(old)
+    assert again.headline == found.headline
+    assert again.consistency == {}
+
+
+def test_linear_probes_and_units_are_kept(run, parts):
+    train, test = (Dataset(p.x, p.factors, default="kind", units={"shade": "lux"}) for p in parts)
+    found = evaluate(run.method, train, test, clustering=False, probes=("linear", "knn"), classifier=False)
+    shade = found.factors["shade"]
+    assert (shade.unit, shade.linear["s"].kind, shade.linear["z"].metric) == ("lux", "linear", "mae")
+    code, code_test = run.method.encode(train.x), run.method.encode(test.x)
+    expected = metrics.probe(code.s, train.factors["shade"], code_test.s, test.factors["shade"], "linear")
+    assert shade.linear["s"] == expected
+
+
+def test_observations_are_encoded_once(parts, monkeypatch):
+    method = methods.MLVAE.build(parts[0].shape, s=2, z=2)
+    seen = []
+    posterior = type(method).posterior
+    monkeypatch.setattr(type(method), "posterior", lambda self, x, *a: seen.append(len(x)) or posterior(self, x, *a))
+    evaluate(method, *parts, **QUICK)
+    assert seen == [72, 48, 48]  # the parts, and the swapped
+
+
 def test_unseen_classes_are_probed_on_halves_of_the_test_part():
     data = vectors(240)
     data.factors["who"] = torch.arange(240) // 20
@@ -263,6 +364,8 @@ def test_unseen_classes_are_probed_on_halves_of_the_test_part():
     assert (factor.leakage["s"].n_train, factor.leakage["s"].n_test) == (60, 60)
     assert found.factors["kind"].note == ""
     assert found.swap.label is None
+    assert found.consistency["who"].real.n == 60
+    assert found.consistency["kind"].real.n == 60
     kept = json.loads(json.dumps(found.as_dict()))
     assert kept["factors"]["who"]["note"] == factor.note
 
@@ -452,6 +555,7 @@ def test_rows_of_other_figures():
     assert len(seen(figures.walks(x[:6].unflatten(0, (2, 3)), [0, 4], [-1, 0, 1]))) == 6
     before, after = x[3:9].unflatten(0, (2, 3)), x[9:15].unflatten(0, (2, 3))
     assert len(seen(figures.inpainting_rows(x[:3], before, after, ["left", "right"]))) == 15
+    assert len(seen(figures.class_walks(x[:6].unflatten(0, (2, 3)), ["a", "b"], "z"))) == 6
     line = figures.interpolation_grid(x[:9].unflatten(0, (3, 3)))
     assert frames(line) == [figures.MARK] * 2
 
@@ -473,6 +577,10 @@ def test_rows_of_other_figures():
         lambda: figures.leakage_chart({}),
         lambda: figures.code_map({"s": np.zeros((5, 2)), "z": np.zeros((5, 0))}),
         lambda: figures.code_map({"s": np.eye(5)}, np.zeros(4, int)),
+        lambda: figures.class_walks(levels(1, 3), ["a"], half="y"),
+        lambda: figures.point_panels([]),
+        lambda: figures.point_panels([("a", np.zeros((4, 3)), None)]),
+        lambda: figures.point_panels([("a", np.zeros((4, 2)), np.zeros(3))]),
         lambda: figures.embed(np.full((5, 3), np.nan)),
         lambda: figures.save(figures.image_grid(levels(1, 1)), "figure.jpg"),
     ],
@@ -519,6 +627,17 @@ def test_maps():
     assert len(figures.code_map(codes | {"s": np.zeros((40, 0))}, np.arange(40)).axes) == 1
     behind = figures.code_map(codes, background={"s": codes["s"][:9], "z": codes["z"][:9]})
     assert sorted(len(c.get_offsets()) for c in behind.axes[0].collections) == [9, 40]
+
+
+def test_point_panels_share_a_scale_and_colours():
+    a, b = np.random.default_rng(0).standard_normal((2, 30, 2))
+    figure = figures.point_panels([("one", a, np.arange(30) % 3), ("two", 5 * b, None)], names="xyz", behind=a[:7])
+    one, two = figure.axes
+    assert one.get_xlim() == two.get_xlim()
+    assert one.get_ylim() == two.get_ylim()
+    assert [len(c.get_offsets()) for c in one.collections] == [7, 10, 10, 10, 0]
+    assert [len(c.get_offsets()) for c in two.collections] == [7, 30]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["x", "y", "z"]
 
 
 def test_embedding():
@@ -580,7 +699,7 @@ class Page(HTMLParser):
 def sketched(monkeypatch):
     """Figures are made, but neither rendered nor embedded by t-SNE: these take the time."""
     monkeypatch.setattr(figures, "png", lambda figure: figure.get_size_inches().tobytes())
-    monkeypatch.setattr(figures, "embed", lambda codes, seed=0: np.asarray(codes)[:, [0, -1]])
+    monkeypatch.setattr(figures.charts, "embed", lambda codes, seed=0: np.asarray(codes)[:, [0, -1]])
 
 
 def read(path) -> Page:
@@ -612,20 +731,23 @@ def test_the_report_is_one_whole_file(tmp_path, run, parts, found):
     for row in report._rows(found):
         assert row.score in there.text
     assert "<script>alert(1)</script>" in there.text  # as text
-    assert "absent" not in there.ids
-    assert {p.stem for p in (tmp_path / "figures").iterdir()} == set(report.PICTURES)
+    for title in ("By independent judges", "Generated observations", "Linear probes", "Class by class"):
+        assert title in there.text
+    for table in (report._judged(found), report._generated(found), report._linear(found)):
+        assert all(value in there.text for row in table for value in row)
+    assert {p.stem for p in (tmp_path / "figures").iterdir()} == set(report.PICTURES) - {"points"}
     assert path.stat().st_size < 3_000_000
 
 
 def test_the_report_is_a_function_of_its_seed(tmp_path, run, parts, found, monkeypatch):
     shown = []
-    monkeypatch.setattr(figures, "embed", lambda codes, seed=0: np.asarray(codes)[:, [0, -1]])
+    monkeypatch.setattr(figures.charts, "embed", lambda codes, seed=0: np.asarray(codes)[:, [0, -1]])
     monkeypatch.setattr(figures, "png", lambda figure: shown.append(drawn(figure)) or b"x")
     before = torch.get_rng_state()
     for seed in (0, 0, 1):
         kwargs = {"train": parts[0], "test": parts[1], "evaluation": found.as_dict(), "config": {}, "seed": seed}
         report.write(tmp_path / "r.html", method=run.method, **kwargs)
-    count = len(report.PICTURES) - 1
+    count = len(report.PICTURES) - 2
     assert read(tmp_path / "r.html").text.count("no losses were handed over") == 1
     same, other = (
         [all(map(np.array_equal, a, b)) for a, b in zip(shown[:count], shown[i * count : (i + 1) * count], strict=True)]
@@ -647,7 +769,9 @@ def drawn(figure) -> list[np.ndarray]:
     return parts
 
 
-@pytest.mark.parametrize(("shape", "absent"), [((3, 9, 14), set()), ((6,), {"inpainting"}), ((2,), {"inpainting"})])
+@pytest.mark.parametrize(
+    ("shape", "absent"), [((3, 9, 14), {"points"}), ((6,), {"inpainting", "points"}), ((2,), {"inpainting"})]
+)
 def test_reports_on_any_shape(tmp_path, sketched, shape, absent):
     train, test = halves(blobs(shape, n=80))
     done = trained(methods.MLVAE, train)
@@ -668,7 +792,7 @@ def test_a_method_without_s(tmp_path, sketched, parts):
     method = methods.VAE.build(parts[0].shape, z=3)
     found = evaluate(method, *parts, **QUICK)
     path = report.write(tmp_path / "r.html", method=method, train=parts[0], test=parts[1], evaluation=found)
-    assert left_out(path) == {"swap", "interpolation", "generation", "walk-s", "losses"}
+    assert left_out(path) == WALKS | {"swap", "interpolation", "generation", "walk-s", "points", "losses"}
     assert "One code, no split" in read(path).text
 
 
@@ -677,19 +801,35 @@ def test_a_method_with_a_background(tmp_path, sketched):
     method = methods.Contrastive.build(train.shape, s=2, z=2)
     found = evaluate(method, train, test, **QUICK)
     path = report.write(tmp_path / "r.html", method=method, train=train, test=test, evaluation=found)
-    assert left_out(path) == {"losses"}
+    assert left_out(path) == {"points", "losses"}
     assert "Size of s on the background" in read(path).text
 
 
 def test_methods_that_lack_a_part(tmp_path, sketched):
     train, test = halves(vectors())
     for method, absent in (
-        (Given(), {"prior", "retrieval", "walk-s", "inpainting", "losses"}),
-        (Blind(), set(report.PICTURES) - {"generation"}),
+        (Given(), {"prior", "walk-s", "class-walk-s", "inpainting", "points", "losses"}),
+        (Blind(), set(report.PICTURES) - {"generation", "class-walk-z"}),
     ):
         found = evaluate(method, train, test, **QUICK)
         path = report.write(tmp_path / "r.html", method=method, train=train, test=test, evaluation=found)
         assert left_out(path) == absent
+
+
+@pytest.mark.parametrize("name", sorted(methods.CLASSES))
+def test_every_method_is_measured_and_shown(tmp_path, sketched, name):
+    cls = methods.CLASSES[name]
+    train, test = halves(blobs(n=60, background=blobs(n=40, classes=1, seed=1)))
+    options = {"inference_steps": 2} if "inference_steps" in cls.options() else {}
+    method = cls.build(train.shape, s=2, z=2, arch="mlp", **options)
+    fit(method, getattr(train, cls.supervision.__name__.lower())(), steps=1, batch_size=16, progress=False)
+    quick = QUICK | {"train_points": 36, "images": 20, "classifier_steps": 1}
+    found = evaluate(method, train, test, **quick)
+    assert Evaluation.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+    assert found.generation["real"].n == 20
+    assert len(found.generation) > 1
+    path = report.write(tmp_path / "r.html", method=method, train=train, test=test, evaluation=found)
+    assert "losses" in left_out(path) != set(report.PICTURES)
 
 
 def test_data_without_factors(tmp_path, sketched):
@@ -703,6 +843,7 @@ def test_data_without_factors(tmp_path, sketched):
 def test_one_observation_is_enough(tmp_path, sketched, run, parts):
     path = report.write(tmp_path / "r.html", method=run.method, train=parts[0], test=parts[1][:1])
     assert {"map", "retrieval", "interpolation"} < left_out(path)
+    assert "class-walk-s" in left_out(path)
 
 
 def test_a_report_from_a_run(tmp_path, sketched, parts):

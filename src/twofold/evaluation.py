@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from twofold import metrics, operations
+from twofold import judging, metrics
 from twofold.arrays import generator, unit
 from twofold.data import Dataset
 from twofold.errors import InputError, UnsupportedError, choose
-from twofold.findings import Background, Evaluation, Factor, PixelError, Swap
+from twofold.findings import Background, Consistency, Evaluation, Factor, Generated, PixelError, Swap
 from twofold.method import Code, Method
 from twofold.metrics.common import sample
+from twofold.metrics.leakage import family
 from twofold.metrics.probe import KINDS
 from twofold.progress import Progress
 from twofold.supervision import Labels, Reference
@@ -36,36 +37,51 @@ def evaluate(
     factors: Sequence[str] | None = None,
     background: str | None = None,
     clustering: bool = True,
+    classifier: bool = True,
     probes: Sequence[str] = tuple(KINDS),
     train_points: int = 10_000,
     test_points: int = 5_000,
     images: int = 1_000,
     cluster_points: int = 1_000,
     cluster_seeds: int = 3,
+    classifier_steps: int = 500,
     progress: bool = False,
 ) -> Evaluation:
     """Measure the split of `method`, trained on `train`, on `test`.
 
-    For each factor: leakage (the strongest probe from s and from z: score, 95 % interval, the best constant, bits) and,
-    for classes, clusters and the precision of retrieval. Further, the error per pixel of reconstructions from both
-    halves and from either, what is found again in swapped images and, for methods that learn from a reference set, the
-    distance of target and background in z, the size of s on the background, and whether a probe tells the two apart.
+    For each factor: leakage (the strongest probe from s and from z: score, 95 % interval, the best constant, bits), the
+    linear probe and, for classes, clusters and the precision of retrieval. Further, the error per pixel of
+    reconstructions from both halves and from either, what is found again in swapped images and, for methods that learn
+    from a reference set, the distance of target and background in z, the size of s on the background, and whether a
+    probe tells the two apart.
+
+    Independent judges learn the factors from the real training observations and look at what is reconstructed, swapped
+    and generated (see `metrics.classifier`): does a swap have the class of what gave s? Of generated observations: the
+    class asked for, the Inception Score and the diversity within classes, beside those of real ones.
 
     factor: what s is about (default: the data's default factor). factors: those to probe (default: all).
     background: "FACTOR=VALUE", as in `Dataset.reference`; for methods that learn from a reference set.
     clustering: whether to look for clusters, by t-SNE for `factor`, in the code itself for the others.
+    classifier: whether to train judges, for at most `classifier_steps`.
     probes: kinds to choose the strongest from.
-    train_points, test_points, images: at most so many observations are encoded, and reconstructed; drawn by `seed`.
+    train_points, test_points, images: at most so many observations are encoded (once each), and reconstructed, swapped
+    and generated; drawn by `seed`.
     cluster_points, cluster_seeds: at most so many are clustered, so many times.
     progress: whether to show it.
 
     Where the test part holds classes that training never saw (other identities), one half of it trains that factor's
-    probes and the other tests them; the factor's `note` says so. Rows whose class is not known (-1) are left out.
+    probes and judge and the other tests them; the factor's `note` says so. Rows whose class is not known (-1) are left
+    out.
 
     Raises `InputError` for unknown factors, observations of another shape, and numbers below 1. What a method or a data
     set can't have is in `.skipped`, with the reason.
     """
-    for name, value in (("train_points", train_points), ("test_points", test_points), ("images", images)):
+    for name, value in (
+        ("train_points", train_points),
+        ("test_points", test_points),
+        ("images", images),
+        ("classifier_steps", classifier_steps),
+    ):
         if value < 1:
             raise InputError(f"{name}: {value}; expected at least 1")
     for name, part in (("train", train), ("test", test)):
@@ -81,66 +97,100 @@ def evaluate(
         backs = back_train, back_test
     fit = train[sample(len(train), train_points, seed)]
     held = test[sample(len(test), test_points, seed)]
-    made = partial(
-        Evaluation,
+    chosen = [name for name in train.factors if factors is None or name in factors]
+    chosen.sort(key=lambda name: name != factor)  # the one first
+    skipped: dict[str, str] = {}
+    found: dict[str, Factor] = {}
+    reconstruction: dict[str, PixelError] = {}
+    codes: _Codes | None = None
+    swap = contrast = y = other = mixed = None
+    outputs: dict[str, Tensor] = {}
+    with Progress("evaluate", len(chosen) + 5, progress) as bar:
+        try:
+            codes = _encode(method, fit, held, factor)
+            fit, held = codes.fit, codes.held
+        except UnsupportedError as error:
+            skipped["codes"] = str(error)
+        bar.update(1)
+        for i, name in enumerate(chosen):
+            if codes is None:
+                break
+            try:
+                task = _task(fit.factors[name], held.factors.get(name), codes.train, codes.test, seed)
+            except _Skip as reason:
+                skipped[f"factor {name}"] = str(reason)
+            else:
+                points = cluster_points if clustering else 0
+                measured = _measure(task, probes, points, cluster_seeds, name == factor, seed)
+                found[name] = replace(measured, unit=train.units.get(name, ""))
+            bar.update(i + 2)
+        judges, free, without = None, torch.arange(len(held)), {}
+        if classifier and chosen:
+            judges, free, without = judging.learn(fit, held, chosen, seed, classifier_steps, method.device, progress)
+        skipped |= {name: why for name, why in without.items() if f"factor {name.split(' ')[-1]}" not in skipped}
+        bar.update(len(chosen) + 2)
+
+        rows = free[sample(len(free), images, seed + 1)]
+        some = held[rows]
+        if codes:
+            code, x = _rows(codes.test, rows), _pixels(some)
+            y = some.factors[str(factor)] if codes.given else None
+            outputs = _decoded(method, code)
+            constant = _pixels(fit[sample(len(fit), 2_000, seed)]).mean(0)
+            reconstruction = {w: _error(out - x) for w, out in (outputs | {"mean": constant}).items()}
+            if len(some) < 2:
+                skipped["swap"] = "the test part holds one observation only"
+            elif min(method.sizes) == 0:
+                skipped["swap"] = f"{type(method).__name__} has no {'s' if method.sizes[0] == 0 else 'z'}"
+            else:
+                known = None
+                if factor in found and not (
+                    codes.given or found[factor].note or fit.factors[factor].is_floating_point()
+                ):
+                    known = (codes.train.s, fit.factors[factor], some.factors[factor])
+                other = _cycle(len(some), seed)
+                mixed = method.decode(Code(code.s, code.z[other]))
+                swap = _swap(code, other, method.encode(mixed, y), known, codes.given, seed)
+        bar.update(len(chosen) + 3)
+
+        told: dict[str, Consistency] = {}
+        made: dict[str, Generated] = {}
+        if judges:
+            told = judging.consistency(judges, held[free], some, outputs.get("both"), mixed, other)
+            judge = judges.get(factor or "")
+            if isinstance(judge, metrics.Classifier):
+                known = fit.factors[str(factor)]
+                examples = None
+                if codes and not codes.given and min(method.sizes) > 0:
+                    examples = (_rows(codes.test, rows), some.factors[str(factor)])
+                real = held[free], held.factors[str(factor)][free]
+                made, refused = judging.generation(
+                    method, judge, known[known >= 0].unique(), real, examples, images, seed
+                )
+                skipped |= refused
+        bar.update(len(chosen) + 4)
+
+        if codes and backs is not None:
+            contrast = _background(method, fit, held, codes, *backs, probes, train_points, test_points, seed)
+        elif codes and method.supervision is Reference:
+            skipped["background"] = f"{train.name} has no background set; name one by background='FACTOR=VALUE'"
+        bar.update(len(chosen) + 5)
+    return Evaluation(
         method=type(method).__name__,
         data=train.name,
         about=factor,
         n_train=len(fit),
         n_test=len(held),
         seed=seed,
-    )
-    try:
-        encode, given = _encoder(method, fit, factor)
-        code, code_test = encode(fit), encode(held)
-    except UnsupportedError as error:
-        none = {"factors": {}, "reconstruction": {}, "swap": None, "background": None}
-        return made(sizes=(0, 0), given=False, skipped={"codes": str(error)}, **none)
-    chosen = [name for name in train.factors if factors is None or name in factors]
-    chosen.sort(key=lambda name: name != factor)  # the one first
-    skipped: dict[str, str] = {}
-    found: dict[str, Factor] = {}
-    with Progress("evaluate", len(chosen) + 3, progress) as bar:
-        for i, name in enumerate(chosen):
-            try:
-                task = _task(fit.factors[name], held.factors.get(name), code, code_test, seed)
-            except _Skip as reason:
-                skipped[f"factor {name}"] = str(reason)
-            else:
-                points = cluster_points if clustering else 0
-                found[name] = _measure(task, probes, points, cluster_seeds, name == factor, seed)
-            bar.update(i + 1)
-
-        some = held[sample(len(held), images, seed + 1)]
-        y = some.factors[factor] if given and factor else None
-        reconstruction = _reconstruction(method, some, y, _pixels(fit[sample(len(fit), 2_000, seed)]).mean(0))
-        bar.update(len(chosen) + 1)
-
-        swap = contrast = None
-        if len(some) < 2:
-            skipped["swap"] = "the test part holds one observation only"
-        elif min(method.sizes) == 0:
-            skipped["swap"] = f"{type(method).__name__} has no {'s' if method.sizes[0] == 0 else 'z'}"
-        else:
-            known = None
-            if factor in found and not (given or found[factor].note or fit.factors[factor].is_floating_point()):
-                known = (code.s, fit.factors[factor], some.factors[factor])
-            swap = _swap(method, some, y, known, seed)
-        bar.update(len(chosen) + 2)
-
-        if backs is not None:
-            contrast = _background(method, fit, held, *backs, probes, train_points, test_points, seed)
-        elif method.supervision is Reference:
-            skipped["background"] = f"{train.name} has no background set; name one by background='FACTOR=VALUE'"
-        bar.update(len(chosen) + 3)
-    return made(
-        sizes=method.sizes,
-        given=given,
+        sizes=method.sizes if codes else _sizes(method),
+        given=bool(codes and codes.given),
         factors=found,
         reconstruction=reconstruction,
         swap=swap,
         background=contrast,
         skipped=skipped,
+        consistency=told,
+        generation=made,
     )
 
 
@@ -160,17 +210,35 @@ class _Task(NamedTuple):
     note: str
 
 
-def _encoder(method: Method, train: Dataset, factor: str | None) -> tuple[Callable[[Dataset], Code], bool]:
-    """How to encode a part, and whether that takes the label."""
+class _Codes(NamedTuple):
+    """The parts that could be encoded, and their codes."""
+
+    fit: Dataset
+    held: Dataset
+    train: Code
+    test: Code
+    given: bool  # encoding takes the label
+
+
+def _encode(method: Method, fit: Dataset, held: Dataset, factor: str | None) -> _Codes:
     try:
-        method.encode(train[:1].x)
-        return lambda part: method.encode(part.x), False
+        return _Codes(fit, held, method.encode(fit.x), method.encode(held.x), given=False)
     except UnsupportedError:
         raise
     except InputError:
         if method.supervision is not Labels or factor is None:
             raise
-    return lambda part: method.encode(part.x, part.factors[factor]), True
+    fit, held = (part[part.factors[factor] >= 0] for part in (fit, held))
+    codes = (method.encode(part.x, part.factors[factor]) for part in (fit, held))
+    return _Codes(fit, held, *codes, given=True)
+
+
+def _sizes(method: Method) -> tuple[int, int]:
+    """Of a method that can't encode, as far as it knows."""
+    try:
+        return method.sizes
+    except UnsupportedError:
+        return 0, 0
 
 
 def _task(y_train: Tensor, y_test: Tensor | None, code: Code, code_test: Code, seed: int) -> _Task:
@@ -186,7 +254,7 @@ def _task(y_train: Tensor, y_test: Tensor | None, code: Code, code_test: Code, s
         y_train = y_train[known]
         _varies(y_train, y_whole)
         return _Task(_rows(code, known), y_train, whole, y_whole, whole, y_whole, "")
-    rank = _rank(y_whole.numpy(), seed)
+    rank = judging.rank(y_whole.numpy(), seed)
     fit, held = (torch.from_numpy(np.flatnonzero(rank % 2 == k)) for k in (0, 1))
     _varies(y_whole[fit], y_whole[held])
     note = (
@@ -209,23 +277,13 @@ def _rows(code: Code, rows: Tensor) -> Code:
     return Code(code.s[rows], code.z[rows])
 
 
-def _rank(y: np.ndarray, seed: int) -> np.ndarray:
-    """Each row's place, at random, among those of its class."""
-    order = generator(seed, 21).permutation(len(y))
-    order = order[np.argsort(y[order], kind="stable")]
-    counts = np.unique(y, return_counts=True)[1]
-    rank = np.empty(len(y), np.int64)
-    rank[order] = np.arange(len(y)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return rank
-
-
 def _measure(task: _Task, probes: Sequence[str], points: int, seeds: int, map_too: bool, seed: int) -> Factor:
     notes, classes = [task.note] if task.note else [], not task.y_train.is_floating_point()
     count = len(task.y_train.unique()) if classes else 0
     if count > MANY and len(probes) > 1 and "linear" in probes:
         probes = [kind for kind in probes if kind != "linear"]
         notes.append(f"{count} classes: no linear probe, no clusters")
-    leakage = metrics.leakage(task.train, task.y_train, task.test, task.y_test, seed, tuple(probes))
+    tried = family(task.train, task.y_train, task.test, task.y_test, seed, tuple(probes), also=("linear",))
     clusters, retrieval = {}, {}
     if classes and len(task.y_whole.unique()) > 1 and len(task.y_whole) > max(KS):
         for half in "sz":
@@ -233,18 +291,22 @@ def _measure(task: _Task, probes: Sequence[str], points: int, seeds: int, map_to
             retrieval[half] = metrics.retrieval_precision(code, task.y_whole, k=KS, seed=seed)
             if points and count <= MANY:
                 clusters[half] = metrics.clustering(code, task.y_whole, None, map_too, seeds, seed, points)
-    return Factor(leakage, clusters, retrieval, "; ".join(notes))
+    strongest = {half: next(iter(results.values())) for half, results in tried.items()}
+    linear = {half: results["linear"] for half, results in tried.items() if "linear" in results}
+    return Factor(strongest, clusters, retrieval, "; ".join(notes), linear)
 
 
 def _pixels(part: Dataset) -> Tensor:
     return unit(torch.as_tensor(np.asarray(part.x[:])))
 
 
-def _reconstruction(method: Method, part: Dataset, y: Tensor | None, constant: Tensor) -> dict[str, PixelError]:
-    x = _pixels(part)
-    which: tuple[Literal["both", "s", "z"], ...] = ("both", "s", "z") if min(method.sizes) > 0 else ("both",)
-    outputs = {w: operations.reconstruct(method, part.x, w, y) for w in which} | {"mean": constant}
-    return {w: _error(out - x) for w, out in outputs.items()}
+def _decoded(method: Method, code: Code) -> dict[str, Tensor]:
+    """As `operations.reconstruct`, from codes that are there already."""
+    halves = {"both": code}
+    if min(method.sizes) > 0:
+        halves["s"] = Code(code.s, torch.zeros_like(code.z))
+        halves["z"] = Code(method.reference_s(len(code.s)), code.z)
+    return {which: method.decode(half) for which, half in halves.items()}
 
 
 def _error(difference: Tensor) -> PixelError:
@@ -256,19 +318,21 @@ def _error(difference: Tensor) -> PixelError:
     return PixelError(*values, n=len(difference))
 
 
-def _swap(method: Method, part: Dataset, y: Tensor | None, known: tuple | None, seed: int) -> Swap:
-    """s of each with the z of another. `known`: s and classes to find neighbours among, and `part`'s classes."""
-    order = generator(seed, 22).permutation(len(part))
-    other = torch.from_numpy(np.roll(order, 1)[np.argsort(order)])  # one cycle: none keeps its own
-    code = method.encode(part.x, y)
-    made = Code(code.s, code.z[other])
-    again = method.encode(method.decode(made), y)
+def _cycle(n: int, seed: int) -> Tensor:
+    """Whose z each gets: one cycle, so that none keeps its own."""
+    order = generator(seed, 22).permutation(n)
+    return torch.from_numpy(np.roll(order, 1)[np.argsort(order)])
+
+
+def _swap(code: Code, other: Tensor, again: Code, known: tuple | None, given: bool, seed: int) -> Swap:
+    """`again`: the codes of images of s and of `other`'s z. `known`: s and classes to find neighbours among, and the
+    classes of what gave s."""
     label = None
     if known is not None:
         s, classes, wanted = known
         fit, held = classes >= 0, wanted >= 0
         label = metrics.probe(s[fit], classes[fit], again.s[held], wanted[held], "knn", seed)
-    return Swap(None if y is not None else _found(made.s, again.s), _found(made.z, again.z), label, len(part))
+    return Swap(None if given else _found(code.s, again.s), _found(code.z[other], again.z), label, len(again.z))
 
 
 def _found(given: Tensor, again: Tensor) -> float | None:
@@ -280,6 +344,7 @@ def _background(
     method: Method,
     train: Dataset,
     test: Dataset,
+    codes: _Codes,
     back_train: Dataset,
     back_test: Dataset,
     probes: Sequence[str],
@@ -287,32 +352,35 @@ def _background(
     test_points: int,
     seed: int,
 ) -> Background:
-    def even(target: Dataset, back: Dataset, limit: int) -> tuple[Code, Tensor]:
-        n = min(len(target), len(back), limit)
-        parts = [part[sample(len(part), n, seed)] for part in (target, back)]
-        codes = [method.encode(part.x) for part in parts]
-        return Code(*map(torch.cat, zip(*codes))), torch.arange(2).repeat_interleave(n)
+    def even(target: Code, back: Code) -> tuple[Code, Tensor]:
+        n = min(len(target.s), len(back.s))
+        rows = [_rows(code, torch.from_numpy(sample(len(code.s), n, seed))) for code in (target, back)]
+        return Code(*map(torch.cat, zip(*rows))), torch.arange(2).repeat_interleave(n)
 
     def size(s: Tensor) -> float:
         return float((s - method.reference_s(1)).double().square().sum(1).mean())
 
-    code, y = even(train, back_train, train_points // 2)
-    code_test, y_test = even(test, back_test, test_points // 2)
+    seen = back_train[sample(len(back_train), min(len(train), train_points // 2), seed)]
+    q_s, q_z = method.posterior(back_test[sample(len(back_test), test_points, seed)].x)
+    code, y = even(_first(codes.train, train_points // 2, seed), method.encode(seen.x))
+    code_test, y_test = even(_first(codes.test, test_points // 2, seed), Code(q_s.mean, q_z.mean))
     if len(y) < 10 or len(y_test) < 4:
         raise InputError(f"background: {len(y) // 2} and {len(y_test) // 2} observations; expected 5 in each part")
     told = metrics.leakage(code, y, code_test, y_test, seed, tuple(probes))
-    back = back_test[sample(len(back_test), test_points, seed)]
-    q_s, q_z = method.posterior(back.x)
-    points = min(len(test), len(back) // 2, 1_000)
-    shuffled = torch.from_numpy(generator(seed, 23).permutation(len(back)))
+    points = min(len(test), len(q_z.mean) // 2, 1_000)
+    shuffled = torch.from_numpy(generator(seed, 23).permutation(len(q_z.mean)))
     one, other = (q_z.mean[shuffled[i * points : (i + 1) * points]] for i in (0, 1))
-    target = method.encode(test[sample(len(test), points, seed)].x)
     return Background(
-        w2=metrics.wasserstein2(target.z, one),
+        w2=metrics.wasserstein2(_first(codes.test, points, seed).z, one),
         w2_within=metrics.wasserstein2(one, other),
-        s_target=size(target.s),
+        s_target=size(codes.test.s),
         s_background=size(q_s.mean),
         variance_background=float(q_s.variance.double().sum(1).mean()),
         told_apart=told,
         points=points,
     )
+
+
+def _first(code: Code, limit: int, seed: int) -> Code:
+    """At most so many of them, at random."""
+    return _rows(code, torch.from_numpy(sample(len(code.s), limit, seed)))

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from twofold.errors import InputError
-from twofold.metrics import Clustering, Probe, Retrieval
+from twofold.metrics import Clustering, Diversity, Probe, Retrieval, Score
 from twofold.metrics.common import Result
 
 NOTHING = 0.02  # of what a reconstruction gains over the mean observation
@@ -29,6 +29,9 @@ class Factor:
     """Of classes: per half, the precision among the nearest in the test part."""
     note: str = ""
     """Where the protocol differs from: train on the training part, test on the test part, all probes."""
+    linear: dict[str, Probe] = field(default_factory=dict)
+    """The linear probe of each half, as papers report it: accuracies, or errors in `unit`. The strongest may be it."""
+    unit: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,6 +62,35 @@ class Swap(Result):
     def __str__(self) -> str:
         parts = [f"R² of {half} {value:.3f}" for half, value in (("s", self.s), ("z", self.z)) if value is not None]
         return ", ".join([*parts, *([f"class kept {self.label}"] if self.label else [])]) or "no halves to swap"
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """What a judge of one factor, which learned it from real training observations only, finds in made ones."""
+
+    real: Score
+    """In held-out real ones: no number below says more than this one allows."""
+    reconstruction: Score | None = None
+    swap_s: Score | None = None
+    """In swapped ones: the value of what gave s."""
+    swap_z: Score | None = None
+    """The value of what gave z."""
+
+
+@dataclass(frozen=True, repr=False)
+class Generated(Result):
+    """New observations (or real ones, to compare), of the classes of what s is about."""
+
+    inception: float  # Inception Score by the judge: 1 to the number of classes; compare with the real ones'
+    kept: Score | None  # the class that was asked for (of real ones: their own), found by the judge
+    diversity: Diversity | None  # within classes; of images
+    n: int
+
+    def __str__(self) -> str:
+        parts = [f"{interval(self.kept)} of the class that they should have"] if self.kept else []
+        parts.append(f"Inception Score {self.inception:.2f}")
+        parts += [f"intra-class diversity {self.diversity.without_self:.3f}"] if self.diversity else []
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,6 +133,10 @@ class Evaluation:
     n_train: int
     n_test: int
     seed: int
+    consistency: dict[str, Consistency] = field(default_factory=dict)
+    """By factor: what independent judges find in reconstructed and in swapped observations."""
+    generation: dict[str, Generated] = field(default_factory=dict)
+    """Of "class" (s of that class), "examples" (s of held-out observations), "prior", and "real": held-out ones."""
 
     @property
     def verdict(self) -> Verdict:
@@ -132,14 +168,29 @@ class Evaluation:
             found.append("Reconstructions are no better than the mean training observation.")
         for half in self._unused:
             found.append(f"{half} is hardly used: reconstructions without it are as good.")
-        if self.swap and self.swap.label and not self.swap.label.beats_chance:
-            found.append(f"Swapped observations do not keep the {self.about} of s: {interval(self.swap.label)}.")
+        found += self._told_by_judges()
         if back := self.background:
             if back.s_background > 0.25 * back.s_target:
                 size = f"{back.s_background:.2g} beside {back.s_target:.2g} on the target"
                 found.append(f"s is not at its reference value on the background: squared distance {size}.")
             if (told := back.told_apart["z"]).beats_chance:
                 found.append(f"z tells target from background: {interval(told)}, chance {number(told.chance, told)}.")
+        return found
+
+    def _told_by_judges(self) -> list[str]:
+        found, judged = [], self.consistency.get(self.about or "")
+        if judged and not judged.real.beats_chance:
+            where = f"{interval(judged.real)}, chance {number(judged.real.chance, judged.real)}"
+            return [f"Its judge does not tell the {self.about} of real observations: {where}; ignore what it says."]
+        kept = (judged and judged.swap_s) or (self.swap and self.swap.label)
+        if kept and not kept.beats_chance:
+            found.append(f"Swapped observations do not keep the {self.about} of s: {interval(kept)}.")
+        if judged and judged.swap_z and judged.swap_z.beats_chance:
+            often = f"{interval(judged.swap_z)}, chance {number(judged.swap_z.chance, judged.swap_z)}"
+            found.append(f"Swapped observations show the {self.about} of what gave z: {often}.")
+        made = self.generation.get("class")
+        if made and made.kept and not made.kept.beats_chance:
+            found.append(f"Observations generated for a class are not of that class: {interval(made.kept)}.")
         return found
 
     @property
@@ -194,7 +245,9 @@ class Evaluation:
     def from_dict(cls, found: Mapping[str, Any]) -> Evaluation:
         """The evaluation that `as_dict` wrote, through JSON or not. Raises `InputError` for another dictionary."""
         try:
-            plain: dict[str, Any] = {f.name: found[f.name] for f in fields(cls)}
+            plain: dict[str, Any] = {
+                f.name: found[f.name] for f in fields(cls) if f.name not in LATER or f.name in found
+            }
             plain["sizes"] = tuple(plain["sizes"])
             plain["factors"] = {name: _factor(part) for name, part in plain["factors"].items()}
             plain["reconstruction"] = {w: PixelError(**part) for w, part in plain["reconstruction"].items()}
@@ -203,6 +256,8 @@ class Evaluation:
             if (back := plain["background"]) is not None:
                 told = {half: _probe(p) for half, p in back["told_apart"].items()}
                 plain["background"] = Background(**_with(back, told_apart=told))
+            for name, read in LATER.items():
+                plain[name] = {key: read(part) for key, part in plain.get(name, {}).items()}
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"evaluation: not one that as_dict() gave ({error!r})") from None
         return cls(**plain)
@@ -241,6 +296,10 @@ class Evaluation:
         rows += self.caveats
         rows += [f"{_WHICH[which]}: {error}" for which, error in self.reconstruction.items()]
         rows += [f"swapped images: {self.swap}"] if self.swap else []
+        rows += [
+            f"{name}, by a judge that learned it from real images: {_told(j)}" for name, j in self.consistency.items()
+        ]
+        rows += [f"{_SOURCE[source]}: {made}" for source, made in self.generation.items()]
         rows += [str(self.background)] if self.background else []
         return "\n".join(rows)
 
@@ -268,16 +327,35 @@ def _retrieval(r: Mapping[str, Any]) -> Retrieval:
 
 
 def _factor(part: Mapping[str, Any]) -> Factor:
-    read = {"leakage": _probe, "clustering": _cluster, "retrieval": _retrieval}
-    return Factor(**{name: {h: one(p) for h, p in part[name].items()} for name, one in read.items()}, note=part["note"])
+    read = {"leakage": _probe, "clustering": _cluster, "retrieval": _retrieval, "linear": _probe}
+    halves = {name: {h: one(p) for h, p in part.get(name, {}).items()} for name, one in read.items()}
+    return Factor(**halves, note=part["note"], unit=part.get("unit", ""))
 
 
-def number(value: float, probe: Probe) -> str:
+def _score(s: Mapping[str, Any]) -> Score:
+    return Score(**_with(s, per_class=None if s["per_class"] is None else _whole(s["per_class"])))
+
+
+def _consistency(part: Mapping[str, Any]) -> Consistency:
+    return Consistency(**{name: _score(score) for name, score in part.items() if score is not None})
+
+
+def _generated(part: Mapping[str, Any]) -> Generated:
+    if d := part["diversity"]:
+        keyed = {name: _whole(d[name]) for name in ("per_class", "per_class_without_self")}
+        d = Diversity(**_with(d, weights=tuple(d["weights"]), **keyed))
+    return Generated(**_with(part, kept=part["kept"] and _score(part["kept"]), diversity=d))
+
+
+LATER = {"consistency": _consistency, "generation": _generated}  # files of the first version lack them
+
+
+def number(value: float, probe: Probe | Score) -> str:
     """A score of `probe`, rounded for people: accuracies to two decimals, errors to two digits that count."""
     return f"{value:.2f}" if probe.metric == "accuracy" else f"{value:.2g}" if abs(value) < 10 else f"{value:.4g}"
 
 
-def interval(probe: Probe) -> str:
+def interval(probe: Probe | Score) -> str:
     """`"0.97 [0.94, 0.98]"`: the score and its 95 % interval."""
     return "{} [{}, {}]".format(*(number(value, probe) for value in (probe.score, probe.low, probe.high)))
 
@@ -288,6 +366,25 @@ _WHICH = {
     "z": "from z alone",
     "mean": "the mean training observation",
 }
+
+
+_SOURCE = {
+    "real": "real held-out observations",
+    "class": "generated for a class",
+    "examples": "generated with the s of examples",
+    "prior": "generated from the prior",
+}
+
+
+def _told(judged: Consistency) -> str:
+    parts = {
+        "real": judged.real,
+        "reconstructed": judged.reconstruction,
+        "swapped, of what gave s": judged.swap_s,
+        "of what gave z": judged.swap_z,
+    }
+    told = [f"{name} {number(score.score, score)}" for name, score in parts.items() if score]
+    return f"{', '.join(told)}; chance {number(judged.real.chance, judged.real)}"
 
 
 def _extent(s: Probe, z: Probe) -> str:

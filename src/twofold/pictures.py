@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -11,16 +12,16 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from twofold import figures, operations
+from twofold import figures, judging, operations
 from twofold.arrays import generator, unit
 from twofold.data import Dataset
-from twofold.errors import InputError, UnsupportedError
+from twofold.errors import UnsupportedError
 from twofold.findings import Evaluation
 from twofold.method import Code, Method
 from twofold.metrics.common import sample
 from twofold.supervision import Labels, Reference
 
-ACROSS, DOWN, STEPS = 9, 6, 8  # tiles
+ACROSS, DOWN, STEPS, CLASSES = 9, 6, 8, 10  # tiles
 POINTS = 1_000  # in a map, and in the set that is searched
 
 
@@ -40,7 +41,10 @@ class Subject:
         self.background = None
         if method.supervision is Reference and (background or test.background is not None):
             test, self.background = test.contrast(background)
-        self.test, self.factor = test, evaluation.about if evaluation.about in test.factors else None
+        self.factor = evaluation.about if evaluation.about in test.factors else None
+        if evaluation.given:
+            test = test[test.factors[str(self.factor)] >= 0]
+        self.test = test
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -82,8 +86,19 @@ class Subject:
         """The classes of some observations, for people."""
         if self.factor is None or self.test.factors[self.factor].is_floating_point():
             return None
-        names = self.test.names.get(self.factor)
-        return [str(k) if names is None or k < 0 else names[k] for k in part.factors[self.factor].tolist()]
+        return [self.name(k) for k in part.factors[self.factor].tolist()]
+
+    def classes(self, count: int) -> list[int]:
+        """The first of the classes that held-out observations have."""
+        if self.factor is None or self.test.factors[self.factor].is_floating_point():
+            raise UnsupportedError(f"{self.test.name} has no classes that s is about")
+        y = self.test.factors[self.factor]
+        return y[y >= 0].unique()[:count].tolist()
+
+    def name(self, k: int) -> str:
+        """Of a class, for people."""
+        names = self.test.names.get(str(self.factor))
+        return str(k) if names is None or k < 0 else names[k]
 
     def two_halves(self) -> None:
         for half, size in zip("sz", self.method.sizes):
@@ -91,9 +106,20 @@ class Subject:
                 raise UnsupportedError(f"{type(self.method).__name__} has no {half}")
 
     @cached_property
+    def rows(self) -> np.ndarray:
+        return sample(len(self.test), POINTS, self.seed)
+
+    @cached_property
     def mapped(self) -> tuple[Dataset, Code]:
-        part = self.test[sample(len(self.test), POINTS, self.seed)]
+        """Many observations, encoded once for all figures."""
+        part = self.test[self.rows]
         return part, self.encode(part)
+
+    def by_class(self, k: int) -> Code:
+        """Two draws from the prior of a class, with the same noise for every class."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
+            return self.method.prior(2, torch.tensor([k, k]))
 
 
 def _pixels(part: Dataset) -> Tensor:
@@ -119,9 +145,12 @@ def _map(on: Subject) -> Figure:
 
 def _reconstruction(on: Subject) -> Figure:
     part = on.some(ACROSS)
-    y = on.labels(part)
-    halves = {h: operations.reconstruct(on.method, part.x, h, y) for h in ("s", "z")} if min(on.method.sizes) else {}
-    return figures.reconstruction_rows(_pixels(part), operations.reconstruct(on.method, part.x, "both", y), **halves)
+    s, z = on.encode(part)
+    halves = {}
+    if min(on.method.sizes) > 0:
+        halves = {"s": Code(s, torch.zeros_like(z)), "z": Code(on.method.reference_s(len(s)), z)}
+    made = {half: on.method.decode(code) for half, code in ({"both": Code(s, z)} | halves).items()}
+    return figures.reconstruction_rows(_pixels(part), **made)
 
 
 def _swap(on: Subject) -> Figure:
@@ -141,17 +170,44 @@ def _interpolation(on: Subject) -> Figure:
 
 def _generation(on: Subject) -> Figure:
     if on.method.supervision is Labels and on.factor is not None:
-        try:
-            classes = on.test.factors[on.factor].unique().tolist()[:DOWN]
-            made = [operations.generate(on.method, STEPS, y=k, seed=on.seed) for k in classes]
-        except InputError as error:
-            raise UnsupportedError(str(error)) from None
-        names = on.test.names.get(on.factor)
-        return figures.image_grid(torch.stack(made), rows=[str(k) if names is None else names[k] for k in classes])
+        classes = judging.knows(on.method, torch.tensor(on.classes(CLASSES)))[0].tolist()
+        if not classes:
+            raise UnsupportedError(f"{type(on.method).__name__} knows none of the held-out classes")
+        made = [operations.generate(on.method, STEPS, y=k, seed=on.seed) for k in classes]
+        return figures.image_grid(torch.stack(made), rows=[on.name(k) for k in classes])
     on.two_halves()
     part = on.some(DOWN)
-    made = [operations.generate(on.method, STEPS, examples=part[i].x, seed=on.seed) for i in range(len(part))]
-    return figures.generation_rows(_pixels(part), torch.stack(made), on.named(part))
+    s = on.encode(part).s
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(on.seed)
+        z = torch.randn(len(s), STEPS, on.method.sizes[1])
+    made = on.method.decode(Code(s.repeat_interleave(STEPS, 0), z.flatten(0, 1))).unflatten(0, z.shape[:2])
+    return figures.generation_rows(_pixels(part), made, on.named(part))
+
+
+def _class_walk(on: Subject, half: str) -> Figure:
+    """Within each class: between two draws from its prior; where classes have none, two held-out observations of it
+    give s, and two draws z."""
+    on.two_halves()
+    classes = on.classes(DOWN)
+    try:
+        classes = judging.knows(on.method, torch.tensor(classes))[0].tolist() or classes
+        ends = [on.by_class(k) for k in classes]
+    except UnsupportedError:
+        y, ends = on.test.factors[str(on.factor)].numpy()[on.order], []
+        for k in classes:
+            s, z = on.encode(on.test[on.order[y == k][:2]])
+            if half == "z":
+                with torch.random.fork_rng(devices=[]):
+                    torch.default_generator.manual_seed(on.seed)
+                    z = torch.randn(2, z.shape[1])
+            ends.append(Code(s[[0, -1]], z))
+    if half == "s" and all(torch.equal(*end.s) for end in ends):
+        raise UnsupportedError("s has one value for each class: nothing to walk along")
+    t = torch.linspace(0, 1, STEPS)[:, None]
+    lines = {h: [torch.lerp(getattr(end, h)[0], getattr(end, h)[-1], t * (h == half)) for end in ends] for h in "sz"}
+    made = on.method.decode(Code(torch.cat(lines["s"]), torch.cat(lines["z"]))).unflatten(0, (len(classes), STEPS))
+    return figures.class_walks(made, [on.name(k) for k in classes], half)
 
 
 def _prior(on: Subject) -> Figure:
@@ -172,18 +228,22 @@ def _prior(on: Subject) -> Figure:
 
 
 def _retrieval(on: Subject) -> Figure:
+    part, codes = on.mapped
     count = min(DOWN, len(on.order) // 2)
-    rows = on.order[:count], on.order[count : count + POINTS]
-    queries, gallery = (on.test[r] for r in rows if len(r)) if count else (None, None)
-    if queries is None or gallery is None:
+    queries, rest = on.order[:count], torch.from_numpy(np.flatnonzero(~np.isin(on.rows, on.order[:count])))
+    if not count or not len(rest):
         raise UnsupportedError(f"{on.test.name}: the test part holds one observation; nothing to search")
-    y = None if on.named(queries) is None else [part.factors[str(on.factor)] for part in (queries, gallery)]
+    asked, gallery = on.encode(on.test[queries]), part[rest]
+    y = None if on.named(gallery) is None else [p.factors[str(on.factor)] for p in (on.test[queries], gallery)]
     found: dict[str, Any] = {}
-    for half in (h for h, size in zip("sz", on.method.sizes) if size):
-        near = operations.retrieve(on.method, queries.x, gallery.x, min(5, len(gallery)), half)[0]  # pyright: ignore
+    for half, size in zip("sz", on.method.sizes):
+        if size == 0 or (half == "s" and on.evaluation.given):
+            continue
+        distance = torch.cdist(getattr(asked, half), getattr(codes, half)[rest])
+        near = distance.topk(min(5, len(rest)), largest=False)[1]
         found[f"by_{half}"] = _pixels(gallery)[near]
         found[f"same_{half}"] = None if y is None else y[1][near] == y[0][:, None]
-    return figures.retrieval_rows(_pixels(queries), **found)
+    return figures.retrieval_rows(_pixels(on.test[queries]), **found)
 
 
 def _walk(on: Subject, half: str) -> Figure:
@@ -221,6 +281,31 @@ def _inpainting(on: Subject) -> Figure:
     return figures.inpainting_rows(
         x, torch.stack(corrupted), torch.stack(filled), ["right half", "bottom half", "centre"]
     )
+
+
+def _points(on: Subject) -> Figure:
+    """What there is, what comes back, what is generated."""
+    if on.method.shape != (2,):
+        raise UnsupportedError("for observations of two numbers only")
+    part = on.test[on.rows]
+    real = _pixels(part)
+    y = None if on.factor is None or on.named(part) is None else part.factors[on.factor]
+    panels: list[tuple[str, Tensor, Tensor | None]] = [("held-out", real, y)]
+    with suppress(UnsupportedError):
+        panels.append(("reconstructed", on.method.decode(on.mapped[1]), y))
+    if y is not None and (y >= 0).any():
+        with suppress(UnsupportedError):
+            known = y[torch.isin(y, judging.knows(on.method, torch.tensor(on.classes(len(y))))[0])]
+            made = operations.generate(on.method, len(known), y=known, seed=on.seed)
+            panels.append(("generated, each class", made, known))
+    if len(panels) < 3 and on.method.needs is None:
+        with suppress(UnsupportedError):
+            panels.append(("generated", operations.generate(on.method, len(real), seed=on.seed), None))
+    if len(panels) < 3:
+        with suppress(UnsupportedError):
+            made = operations.generate(on.method, len(real), examples=part.x, seed=on.seed)
+            panels.append(("generated, s of each", made, y))
+    return figures.point_panels(panels, names=on.test.names.get(on.factor or ""), behind=real)
 
 
 def _losses(on: Subject) -> Figure:
@@ -273,11 +358,30 @@ PICTURES = {
         "Rows should keep what s is about and vary in the rest.",
         _generation,
     ),
+    "class-walk-s": Picture(
+        "s within a class",
+        "Rows are classes, and z is the same all along a row. s moves on a straight line within the class: between two "
+        "draws from its prior (the same noise in every row), or, where classes have none, between two held-out "
+        "observations of it. The class should stay; what changes is what s holds beyond it.",
+        partial(_class_walk, half="s"),
+    ),
+    "class-walk-z": Picture(
+        "z across classes",
+        "Rows are classes, and s is the same all along a row. z moves on a straight line between two draws from its "
+        "prior, the same in every row. The class should stay, and columns should have the rest in common.",
+        partial(_class_walk, half="z"),
+    ),
     "prior": Picture(
         "Generation from the prior",
         "New observations without any example: both halves are drawn from the prior. Where there are two, a column "
         "shares its s and a row its z.",
         _prior,
+    ),
+    "points": Picture(
+        "In the plane",
+        "Observations of two numbers as points, coloured by class; grey: held-out ones. What is generated should cover "
+        "the grey points of its class, no more and no less.",
+        _points,
     ),
     "retrieval": Picture(
         "Retrieval",

@@ -91,6 +91,10 @@ def write(
         verdict=VERDICTS[evaluation.verdict],
         rows=_rows(evaluation),
         others=_others(evaluation),
+        linear=_linear(evaluation),
+        judged=_judged(evaluation),
+        generated=_generated(evaluation),
+        per_class=_per_class(evaluation, test.names.get(evaluation.about or "")),
         notes=_notes(evaluation),
         sections=[section for section in sections if section.image],
         absent=[section for section in sections if not section.image],
@@ -168,7 +172,7 @@ def _rows(evaluation: Evaluation) -> list[_Row]:
             rows.append(
                 _Row(
                     factor=name,
-                    unit="" if p.metric == "accuracy" else "(mean error)",
+                    unit="" if p.metric == "accuracy" else f"(mean error{f', {found.unit}' if found.unit else ''})",
                     half=half,
                     score=interval(p),
                     chance=number(p.chance, p),
@@ -179,6 +183,71 @@ def _rows(evaluation: Evaluation) -> list[_Row]:
                 )
             )
     return rows
+
+
+def _linear(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """The linear probes, as papers report them: factor, unit, from s, from z, the best constant."""
+    rows = []
+    for name, found in evaluation.factors.items():
+        if found.linear:
+            s, z = (found.linear[half] for half in "sz")
+            unit = found.unit or ("accuracy" if s.metric == "accuracy" else "mean error")
+            rows.append((name, unit, interval(s), interval(z), number(s.chance, s)))
+    return rows
+
+
+def _per_class(evaluation: Evaluation, names: Sequence[str] | None) -> list[tuple[str, ...]]:
+    """Of what s is about, a row a class: what the linear probes find, and the judge in swapped and generated ones."""
+    about = evaluation.about or ""
+    linear = evaluation.factors[about].linear if about in evaluation.factors else {}
+    judged, made = evaluation.consistency.get(about), evaluation.generation.get("class")
+    columns = {
+        "linear, s": linear["s"].per_class if linear else None,
+        "linear, z": linear["z"].per_class if linear else None,
+        "swapped": judged and judged.swap_s and judged.swap_s.per_class,
+        "generated": made and made.kept and made.kept.per_class,
+        "real": judged and judged.real.per_class,
+    }
+    shown = {title: values for title, values in columns.items() if values}
+    classes = sorted({k for values in shown.values() for k in values})
+    if not 2 <= len(classes) <= 30:
+        return []
+    head = (about, *shown)
+    rows = [[str(k) if names is None else names[k], *(values.get(k) for values in shown.values())] for k in classes]
+    return [head, *(tuple(v if isinstance(v, str) else "" if v is None else f"{v:.2f}" for v in row) for row in rows)]
+
+
+def _judged(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """What judges find: factor, unit, in real observations, in reconstructed ones, in swaps (as s, as z), chance."""
+    rows = []
+    for name, c in evaluation.consistency.items():
+        unit = ""
+        if c.real.metric != "accuracy":
+            known = evaluation.factors[name].unit if name in evaluation.factors else ""
+            unit = f"(mean error, {known})" if known else "(mean error)"
+        scores = ["" if score is None else interval(score) for score in (c.real, c.reconstruction, c.swap_s, c.swap_z)]
+        rows.append((name, unit, *scores, number(c.real.chance, c.real)))
+    return rows
+
+
+def _generated(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """What is generated, and how: the class asked for, Inception Score, diversity within classes, how many."""
+    titles = {
+        "real": "real, held-out",
+        "class": "of a class",
+        "examples": "with the s of examples",
+        "prior": "from the prior",
+    }
+    return [
+        (
+            titles[source],
+            "" if made.kept is None else f"{interval(made.kept)} ({number(made.kept.chance, made.kept)})",
+            f"{made.inception:.2f}",
+            "" if made.diversity is None else f"{made.diversity.score:.3f} ({made.diversity.without_self:.3f})",
+            f"{made.n:,}",
+        )
+        for source, made in evaluation.generation.items()
+    ]
 
 
 def _others(evaluation: Evaluation) -> list[tuple[str, str, str]]:

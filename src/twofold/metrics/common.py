@@ -53,10 +53,10 @@ def code_matrix(value, name: str, width: int | None = None) -> np.ndarray:
     return array
 
 
-def target(value, n: int, name: str) -> np.ndarray:
-    """A factor `[n]`: int64 classes, float64 values, or strings as they are."""
+def target(value, n: int, name: str, missing: bool = False) -> np.ndarray:
+    """A factor `[n]`: int64 classes (-1, "not known", if `missing`), float64 values, or strings as they are."""
     array = to_numpy(value)
-    checked = arrays.factor(array, n, name).numpy()
+    checked = arrays.factor(array, n, name, missing).numpy()
     if array.dtype.kind in "USO":
         return array.astype(str)
     return array.astype(np.float64) if checked.dtype.kind == "f" else checked

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from twofold.errors import InputError, shown
-from twofold.metrics.probe import KINDS, Probe, fit_probe
+from twofold.metrics.probe import KINDS, Probe, fit_probes
 
 
 class Halves(Protocol):
@@ -49,9 +49,24 @@ def leakage(
 
 
 def _halves(code_train, y_train, code_test, y_test, seed, kinds, suffix: str) -> dict[str, Probe]:
+    found = family(code_train, y_train, code_test, y_test, seed, kinds, suffix=suffix)
+    return {half: next(iter(probes.values())) for half, probes in found.items()}
+
+
+def family(
+    code_train: Halves,
+    y_train,
+    code_test: Halves,
+    y_test,
+    seed: int = 0,
+    kinds: Sequence[str] = tuple(KINDS),
+    also: Sequence[str] = (),
+    suffix: str = "",
+) -> dict[str, dict[str, Probe]]:
+    """Of s and of z, `{kind: Probe}`: the strongest probe first, then those kinds that are wanted `also`."""
     found = {}
     for half in ("s", "z"):
         names = (f"code_train.{half}", f"y_train{suffix}"), (f"code_test.{half}", f"y_test{suffix}")
-        fitted = fit_probe(getattr(code_train, half), y_train, kinds, seed, names[0])
-        found[half] = fitted.test(getattr(code_test, half), y_test, names[1])
+        fitted = fit_probes(getattr(code_train, half), y_train, kinds, seed, names[0], also)
+        found[half] = {name: probe.test(getattr(code_test, half), y_test, names[1]) for name, probe in fitted.items()}
     return found

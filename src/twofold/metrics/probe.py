@@ -190,7 +190,19 @@ def fit_probe(
     Of several kinds, the one with the best validation score is kept; the lower cross-entropy decides between equals.
     `names` are those of the arguments in errors.
     """
-    kinds = [kind] if isinstance(kind, str) else list(kind)
+    return next(iter(fit_probes(codes, y, [kind] if isinstance(kind, str) else kind, seed, names).values()))
+
+
+def fit_probes(
+    codes,
+    y,
+    kinds: Sequence[str] = ("linear", "mlp", "knn"),
+    seed: int = 0,
+    names: tuple[str, str] = ("codes", "y"),
+    also: Sequence[str] = (),
+) -> dict[str, FittedProbe]:
+    """`{kind: probe}`: the strongest of `kinds`, as `fit_probe` gives it, then those of them that are wanted `also`."""
+    kinds = list(kinds)
     for name in kinds:
         choose("kind", name, KINDS)
     if not kinds:
@@ -222,20 +234,24 @@ def fit_probe(
     part = _Part(features, goal, held, None if classes is None else len(classes), constant, seed)
     candidates = {name: KINDS[name](part) if columns.any() else _constant(part) for name in kinds}
     best = max(candidates, key=lambda name: candidates[name].quality)
-    outputs, converged = candidates[best].finish()
     rows = sample(len(x), TRAIN_ROWS, seed)
-    return FittedProbe(
-        kind=best,
-        choice=candidates[best].choice,
-        validation_score=abs(candidates[best].quality[0]),
-        train_score=abs(_quality(outputs(features[rows]), goal[rows])[0]),
-        converged=converged,
-        classes=classes,
-        constant=np.asarray(constant),
-        n_train=len(x),
-        width=x.shape[1],
-        _outputs=lambda x: outputs(standard(x)),
-    )
+
+    def finish(name: str) -> FittedProbe:
+        outputs, converged = candidates[name].finish()
+        return FittedProbe(
+            kind=name,
+            choice=candidates[name].choice,
+            validation_score=abs(candidates[name].quality[0]),
+            train_score=abs(_quality(outputs(features[rows]), goal[rows])[0]),
+            converged=converged,
+            classes=classes,
+            constant=np.asarray(constant),
+            n_train=len(x),
+            width=x.shape[1],
+            _outputs=lambda x: outputs(standard(x)),
+        )
+
+    return {name: finish(name) for name in dict.fromkeys([best, *(name for name in also if name in candidates)])}
 
 
 class _Part(NamedTuple):
