@@ -5,7 +5,7 @@ export KMP_BLOCKTIME ?= 0
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint docs bench build constraints clean
+.PHONY: setup demo test lint docs tables bench build constraints clean
 
 setup: .venv/.ready
 
@@ -31,6 +31,10 @@ lint: setup
 
 docs: setup
 	$(BIN)/python docs/build.py
+
+# Every cell of the CPU scale, two at a time: a night on two cores. Killed, it goes on where it was.
+tables: setup
+	$(BIN)/twofold table all --scale cpu --seeds 3 --jobs 2
 
 bench: setup
 	$(BIN)/python benchmarks/throughput.py

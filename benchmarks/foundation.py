@@ -1,7 +1,7 @@
-"""The numbers in RESULTS.md: ML-VAE on MNIST and Contrastive on the grassy sets, at CPU scale.
+"""The foundation's numbers in RESULTS.md: ML-VAE on MNIST and Contrastive on the grassy sets, at CPU scale.
 
     TWOFOLD_DATA=... python benchmarks/foundation.py [CELL ...] [--seeds 1]   # all, or those that begin so
-    python benchmarks/foundation.py --render                                  # RESULTS.md from what is there
+    python benchmarks/foundation.py --render                                  # its sections, from what is there
 
 Each cell writes results/foundation/CELL-SEED.json (value, protocol, versions, commit, seconds) and is left out when it
 is there already, so that a killed run goes on.
@@ -20,10 +20,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 import twofold
-from twofold import data, methods, metrics
+from twofold import data, methods, metrics, tables
 from twofold.arrays import generator
 from twofold.distributions import Gaussian
 from twofold.runs import record
+from twofold.tables import render as pages
 
 OUT = Path("results/foundation")
 
@@ -103,17 +104,17 @@ for _set, _steps, _arch in (("digits", 1500, "auto"), ("mnist", 2000, "auto")):
 
 
 def render() -> None:
-    """RESULTS.md from results/foundation/*.json."""
+    """results/foundation/section.md from the JSON files beside it, then all of RESULTS.md."""
     found = [json.loads(path.read_text()) for path in sorted(OUT.glob("*.json"))]
     by = {(f["cell"], f["seed"]): f for f in found}
     lines = [
-        "# Results",
+        "## The foundation",
         "",
         "Measured by `python benchmarks/foundation.py` (protocols in its docstrings) at CPU scale: small budgets, not",
         "the papers' own, one thread of two shared cores. One seed unless said: an anecdote, not a ranking. Each row's",
         "JSON, with configuration, versions and commit, is in `results/foundation/`.",
         "",
-        "## ML-VAE on MNIST",
+        "### ML-VAE on MNIST",
         "",
         "The paper's network (784-500-tanh, 10 + 10), 40 epochs of 50,000 images (the paper: 2,000), batch 128.",
         "Accuracy of an MLP probe on held-out test images, chance 0.10; k images' evidence multiplied.",
@@ -140,7 +141,7 @@ def render() -> None:
     ):
         lines += [
             "",
-            f"## Contrastive on grassy-{which}",
+            f"### Contrastive on grassy-{which}",
             "",
             f"Clusters: t-SNE, k-means, matched accuracy, mean over 3 t-SNE seeds{printed};",
             "direct: k-means on the code itself. The strongest probe. W2 between the two sets' z, beside z's total",
@@ -170,8 +171,8 @@ def render() -> None:
                     f"{f['seconds']:.0f}",
                 ]
                 lines.append(f"| {' | '.join(row)} |")
-    notes = Path("results/notes.md")
-    Path("RESULTS.md").write_text("\n".join(lines) + "\n" + (("\n" + notes.read_text()) if notes.exists() else ""))
+    (OUT / "section.md").write_text("\n".join(lines) + "\n")
+    pages.render(list(tables.books().values()), OUT.parent, Path("RESULTS.md"))
 
 
 def main() -> None:

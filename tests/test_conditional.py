@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from citing import equation
-from test_contract import compared, moved
+from trainings import compared, moved
 from twofold import fit, generate, inpaint, load, networks, reconstruct, retrieve, swap
 from twofold.distributions import Gaussian
 from twofold.errors import InputError, UnsupportedError

@@ -478,7 +478,7 @@ def test_group_dependence_tells_dependent_from_independent_codes():
 
 # -- is every cited equation tested? -----------------------------------------------------------------------------------
 
-PAPERS = "Ruiz19|Mathieu16|Contrast21|Zheng19|Bouchacourt18"
+PAPERS = "Ruiz19|Mathieu16|Contrast21|Zheng19|Bouchacourt18|Bao17"
 CITATION = re.compile(
     rf"(?P<paper>{PAPERS})"
     r"|(?P<where>supplement )?Eqs?\. \(?(?P<list>\d+\)?(?:(?:-|, | and )\(?\d+\)?)*)"

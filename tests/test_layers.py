@@ -13,7 +13,7 @@ import twofold
 
 HERE = Path(twofold.__file__).parent
 LAYERS = [  # a name stands for a module or for a package with all its modules
-    ("errors", "progress"),
+    ("errors", "progress", "optimisers"),
     ("arrays",),
     ("supervision",),
     ("data",),
@@ -27,8 +27,9 @@ LAYERS = [  # a name stands for a module or for a package with all its modules
     ("training",),
     ("operations", "metrics"),
     ("findings",),
+    ("judging",),
     ("evaluation", "figures"),
-    ("pictures",),
+    ("pictures", "curves"),
     ("report", "tables"),
     ("cli",),
     ("__main__",),

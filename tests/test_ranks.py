@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sketches import RANKED, QuietVAE, ranked
+from trainings import QUIET, RANKED, ranked
 from twofold import Images, fit, load
 from twofold.errors import InputError
 from twofold.method import read_tensors
@@ -28,8 +28,8 @@ def launched(tmp_path_factory) -> Path:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import sketches; "
-    code += f"sketches.ranked_all({str(folder)!r})"
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import trainings; "
+    code += f"trainings.ranked_all({str(folder)!r})"
     world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "NODE_RANK": "0", "GROUP_RANK": "0"}
     world |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
     processes = [
@@ -74,7 +74,7 @@ def test_fit_starts_the_processes_itself(tmp_path):
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path):
-    method = QuietVAE.build((6,), z=3, arch="zheng19-toy", scale=0.3)
+    method = QUIET["VAE"].build((6,), z=3, arch="zheng19-toy", scale=0.3)
     with pytest.raises(InputError, match=r"^batch_size: 9; expected a positive multiple of 2"):
         fit(method, Images(torch.rand(20, 6)), steps=2, batch_size=9, device="cpu", devices=2, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -19,12 +19,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from sketches import LabelRelevant, example
+from trainings import example
 from twofold import Run, fit, load, training
 from twofold.distributions import Gaussian, Point
 from twofold.errors import DivergedError, InputError, MissingFileError, TwofoldError
 from twofold.method import read_tensors
-from twofold.methods import MLVAE, VAE
+from twofold.methods import MLVAE, VAE, LabelRelevantVAE
 from twofold.supervision import Groups, Images, Labels
 
 CHECKPOINT, METHOD = "checkpoint.safetensors", "method.safetensors"
@@ -117,7 +117,9 @@ def test_epochs(epochs, steps):
 
 def test_an_epoch_of_a_method_with_several_draws():
     x, y = np.random.default_rng(0).random((48, 6), np.float32), np.arange(48) % 3
-    assert run(LabelRelevant.build((6,), s=2, z=2), Labels(x, y), steps=None, epochs=1).steps == 2  # 3 draws a step
+    assert (
+        run(LabelRelevantVAE.build((6,), s=2, z=2, n_gm=1), Labels(x, y), steps=None, epochs=1).steps == 3
+    )  # 2 draws a step
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_optimiser_settings(monkeypatch):
 
 def test_each_player_has_its_own_settings():
     x, y = np.random.default_rng(0).random((48, 6), np.float32), np.arange(48) % 3
-    method = LabelRelevant.build((6,), s=2, z=2)
+    method = LabelRelevantVAE.build((6,), s=2, z=2)
     method.bind(Labels(x, y))
     before = weights(method)
     still = {player: {"lr": 0.0} for player in ("psi", "phi", "omega", "theta", "theta_d")}
@@ -403,8 +405,8 @@ def test_killed_before_the_first_checkpoint(left, tmp_path):
 
 def test_sigkill(tmp_path):
     """Another process is killed for good in the middle of its run; resumed, it is as if nothing had happened."""
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import sketches; " + (
-        f"sketches.example({str(tmp_path / 'parts')!r}, checkpoint_every=0.02)"
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import trainings; " + (
+        f"trainings.example({str(tmp_path / 'parts')!r}, checkpoint_every=0.02)"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     rows, start = tmp_path / "parts" / "metrics.csv", time.monotonic()
@@ -468,7 +470,7 @@ def test_divergence_in_a_step_of_several_updates(steps, at):
     """Zheng19's inner loop logs its terms twice a step, the joint step once."""
     x, y = np.random.default_rng(0).random((48, 6), np.float32), np.arange(48) % 3
     for player, term in (("theta", "adv"), ("mixture", "cls")):
-        method = breaking(LabelRelevant, at, player, term).build((6,), s=2, z=2)
+        method = breaking(LabelRelevantVAE, at, player, term).build((6,), s=2, z=2)
         with refused(rf"loss: .*{player}/{term} = nan.* at step {at};", DivergedError):
             run(method, Labels(x, y), steps=steps)
 

@@ -31,12 +31,12 @@ _HOMES = {
     "twofold.operations": ("accumulate", "generate", "inpaint", "interpolate", "reconstruct", "retrieve", "swap"),
     "twofold.errors": ("DivergedError", "InputError", "MissingFileError", "TwofoldError", "UnsupportedError"),
 }
-_MODULES = ("data", "distributions", "divergences", "figures", "methods", "metrics", "networks", "report")
+_MODULES = ("data", "distributions", "divergences", "figures", "methods", "metrics", "networks", "report", "tables")
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_HOME, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
-    from twofold import data, distributions, divergences, figures, methods, metrics, networks, report
+    from twofold import data, distributions, divergences, figures, methods, metrics, networks, report, tables
     from twofold.distributions import Gaussian, Point
     from twofold.errors import DivergedError, InputError, MissingFileError, TwofoldError, UnsupportedError
     from twofold.evaluation import evaluate

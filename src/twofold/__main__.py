@@ -11,8 +11,8 @@ PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}  # threads that s
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (this process's, unless given) and return the exit status: 0, 2 for what the user can
-    put right, 130 for an interruption, 141 for a reader that went away."""
+    """Run the command line `argv` (this process's, unless given) and return the exit status: 0, 1 where some cells of a
+    table failed, 2 for what the user can put right, 130 for an interruption, 141 for a reader that went away."""
     if "OMP_WAIT_POLICY" not in os.environ:  # before torch loads
         os.environ.update({name: os.environ.get(name, value) for name, value in PASSIVE.items()})
     for stream in (sys.stdout, sys.stderr):
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
     except TwofoldError as error:
-        return _failed(error)
+        return _failed(error, error.status)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit finds a reader
         return 141
@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _failed(what: object) -> int:
+def _failed(what: object, status: int = 2) -> int:
     print("error:", " ".join(str(what).split()), file=sys.stderr)
-    return 2
+    return status
 
 
 if __name__ == "__main__":

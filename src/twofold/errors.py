@@ -2,7 +2,9 @@
 
 
 class TwofoldError(Exception):
-    """Base of all that twofold raises on purpose; the command line prints it as one line and exits with status 2."""
+    """Base of all that twofold raises on purpose; the command line prints it as one line and exits with `status`."""
+
+    status = 2
 
 
 class InputError(TwofoldError, ValueError):

@@ -95,8 +95,8 @@ class Labelled(nn.Module):
         """Make the table for so many classes; one of that size is kept. For `Method.bind`."""
         if self.table is not None and self.table.in_features == classes:
             return
-        like = self.first[-1].weight
-        self.table = nn.Linear(classes, len(like), bias=False, device=like.device)  # pyright: ignore
+        like: Tensor = self.first[-1].weight  # pyright: ignore
+        self.table = nn.Linear(classes, len(like), bias=False, device=like.device)
         nn.init.normal_(self.table.weight, std=LABEL)
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:

@@ -210,7 +210,7 @@ def there(device: str) -> str:
 
 
 def _optimisers(method: Method, given: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Each player's optimiser settings: the method's own, under what was `given`."""
+    """Each player's optimiser settings: the method's own, under what was `given`; another optimiser starts afresh."""
 
     def of(settings: Mapping[str, Any], player: str) -> dict[str, Any]:
         nested = any(isinstance(v, Mapping) for v in settings.values())
@@ -220,8 +220,11 @@ def _optimisers(method: Method, given: Mapping[str, Any] | None) -> dict[str, di
     for key in given:
         if isinstance(given[key], Mapping):
             choose("optim: player", key, method.players)
-    out = {player: of(method.optim, player) | of(given, player) for player in method.players}
-    for settings in out.values():
+    out = {}
+    for player in method.players:
+        own, asked = of(method.optim, player), of(given, player)
+        another = asked.get("name", own.get("name", "adam")) != own.get("name", "adam")
+        out[player] = settings = ({"lr": own["lr"]} if "lr" in own else {}) | asked if another else own | asked
         choose("optim: name", settings.setdefault("name", "adam"), OPTIMISERS)
     return out
 

@@ -52,7 +52,8 @@ def _parse(argv: list[str]) -> tuple[Callable, inspect.BoundArguments]:
         train, argv, configs = _train(argv)
     app = App(name="twofold", help=ABOUT, version=__version__, config=configs)
     every = {"demo": commands.demo, "train": train, "evaluate": commands.evaluate, "report": commands.report}
-    for place, (name, command) in enumerate((every | {"list": commands.catalogue}).items()):
+    every |= {"table": commands.table, "list": commands.catalogue}
+    for place, (name, command) in enumerate(every.items()):
         app.command(command, name=name, sort_key=place)
     command, bound, _ = app.parse_args(argv, print_error=False, exit_on_error=False)
     return command, bound

@@ -50,7 +50,9 @@ class Settings:
     precision: Annotated[Literal["auto", "fp32", "bf16"], flag(TRAINING, "Of the arithmetic.")] = "auto"
     seed: Annotated[int, count(TRAINING, "Decides all that is random: the split, the weights, the draws.")] = 0
 
-    factor: Annotated[str | None, flag(DATA, "What s is to be about: the labels, groups or pairs; A,B: several groupings (ml-vae).")] = None
+    factor: Annotated[
+        str | None, flag(DATA, "What s is to be about: the labels, groups or pairs; A,B: several groupings (ml-vae).")
+    ] = None
     background: Annotated[str | None, flag(DATA, "FACTOR=VALUE: the rows that are the reference set.")] = None
     per_group: Annotated[int | None, count(DATA, "Members of a group in a draw, at most; 8 unless given.")] = None
     data_dir: Annotated[

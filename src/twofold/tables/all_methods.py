@@ -1,0 +1,150 @@
+"""Every method on every small data set whose supervision it can use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from twofold import data, methods, metrics
+from twofold.arrays import gather
+from twofold.data import Dataset
+from twofold.data.registry import Entry
+from twofold.errors import UnsupportedError
+from twofold.method import Code
+from twofold.metrics.common import sample
+from twofold.tables.cell import Cell
+from twofold.tables.table import Column, Row, Table
+
+KINDS = ("linear", "mlp", "knn")
+SIZE = 32  # of images, at most
+VALUES = 256  # of an observation; what has more is trained for fewer steps
+
+
+def pixels(part: Dataset) -> torch.Tensor:
+    return gather(part.x, torch.arange(len(part)))
+
+
+_judges: dict[tuple[str, str, int | None], metrics.Classifier] = {}
+
+
+def judge(part: Dataset, factor: str, steps: int | None) -> metrics.Classifier:
+    """The same for every method on a data set, made once in a process: it saw real observations only."""
+    key = (part.hash, factor, steps)
+    if key not in _judges:
+        _judges.clear()
+        _judges[key] = metrics.classifier(part.x, part.factors[factor], steps=steps)
+    return _judges[key]
+
+
+def split(
+    cell: Cell,
+    *,
+    kinds: Sequence[str] = KINDS,
+    points: int = 5_000,
+    images: int = 1_000,
+    judge_steps: int | None = None,
+) -> dict[str, Any]:
+    """What s and z tell of the factor, by the strongest probe; how well both rebuild an observation; whether an
+    observation made of one's s and another's z shows, to a classifier that never saw the method, the class of s."""
+    name, seed = str(cell.factor), cell.protocol.split_seed
+    train, test = (part[sample(len(part), points, seed)] for part in (cell.train, cell.test))
+    y, method = test.factors[name], cell.method
+    classifier = judge(cell.train, name, judge_steps)
+    some = test[sample(len(test), images, seed + 1)]
+    wanted = some.factors[name]
+    extra: dict[str, Any] = {"classifier": classifier.accuracy(test.x, y)}
+
+    def shown(code: Code) -> metrics.Score:
+        return classifier.accuracy(method.decode(code), wanted)
+
+    try:
+        code = cell.encode(test)
+    except UnsupportedError:  # it only generates
+        return {"class of s": shown(method.prior(len(wanted), wanted)), "extra": extra}
+    told = metrics.leakage(cell.encode(train), train.factors[name], code, y, cell.seed, kinds)
+    found: dict[str, Any] = {"z": told["z"], "z bits": told["z"].information}
+    own = cell.encode(some)
+    found["MSE"] = float((method.decode(own) - pixels(some)).square().mean())
+    if method.sizes[0]:
+        other = torch.from_numpy(cell.random(41).permutation(len(some)))
+        if method.sizes[1]:
+            found["class of s"] = shown(Code(own.s, own.z[other]))
+        if not cell.given:
+            found["s"] = told["s"]
+            found["s - leak"] = told["s"].score - max(told["z"].score, told["z"].chance)
+    return found | {"extra": extra | {"s": told["s"]}}
+
+
+def small(entry: Entry) -> bool:
+    """Comes with the package: whoever reads this can repeat it at once."""
+    return not entry.files
+
+
+def rows(entries: Sequence[Entry]) -> Iterator[Row]:
+    """Every method on every data set that gives what it learns from, and the controls."""
+    for entry in entries:
+        shape = list(entry.shape)
+        options = {}
+        if len(shape) == 3 and max(shape[1:]) > SIZE and "size" in entry.options:
+            options, shape = {"size": SIZE}, [shape[0], SIZE, SIZE]
+        width = min(8, math.prod(shape))
+        protocol: dict[str, Any] = {"data": entry.name, "data_options": options, "s": width, "z": width}
+        large = math.prod(shape) > VALUES
+        at: dict[str, Any] = {"cpu": {"steps": 400}} if large else {}
+        own: dict[str, Any] = {"block": entry.name, "protocol": protocol, "at": at}
+        for name, cls in methods.names().items():
+            kind = cls.supervision.__name__.lower()
+            if kind in entry.supervision:
+                inner = {k: 2 for k, v in cls.options().items() if k.endswith("steps") and isinstance(v, int)}
+                smoke = {"smoke": {"options": inner}} if inner else {}  # steps within an inference, say
+                yield Row(name=name, method=name, note=kind, block=entry.name, protocol=protocol, at=at | smoke)
+        first = "contrastive" if entry.background else "ml-vae"
+        yield Row(name="untrained", method=first, control="untrained", note=first, **own)
+        yield Row(name="shuffled", method=first, control="shuffled", note=first, **own)
+        yield Row(name="PCA", control="pca", **own)
+        yield Row(name="constant", control="constant", **own)
+        yield Row(name="supervised", control="supervised", **own)
+
+
+def table(name: str, title: str, entries: Sequence[Entry]) -> Table:
+    return Table(
+        name=name,
+        title=title,
+        source="ours",
+        columns=[
+            Column(name="s", better="high", about="accuracy of the strongest probe on s"),
+            Column(name="z", better="low", about="accuracy of the strongest probe on z"),
+            Column(name="z bits", better="low", format=".2f", about="what that probe reads in z"),
+            Column(name="s - leak", better="high", about="s less z, or less the best constant if z is below that"),
+            Column(name="class of s", better="high", about="of swapped observations, by an independent classifier"),
+            Column(name="MSE", better="low", format=".4f", about="of reconstructions"),
+            Column(name="seconds", better="low", format=".0f", about="of training"),
+        ],
+        rows=list(rows(entries)),
+        measure=split,
+        protocol=dict(split=(0.8, 0.2), batch_size=128, n_train=10_000, n_test=5_000),
+        scales={
+            "smoke": dict(
+                steps=2, n_train=150, n_test=80, measure={"kinds": ("linear",), "images": 40, "judge_steps": 10}
+            ),
+            "cpu": dict(steps=1_000),
+            "paper": dict(steps=20_000),
+        },
+        about=f"""One protocol for all: each method with its defaults, s and z of 8 dimensions (of vectors, as many as
+            they have), 1,000 steps of 128 observations (400 where an observation has more than {VALUES} values;
+            images of at most {SIZE} x {SIZE} pixels), 80 % to train on and 20 % to test. The note says what a method
+            learns from: images alone, labels, groups of the same class, triplets, or a reference set. s and z:
+            accuracy of the strongest of three probes, chosen without the test part. "s - leak" is s less z (or less the
+            best constant, where z is below that): 0 for a constant. "class of s" is the share of observations made of
+            one's s and another's z that a classifier trained on the data alone puts into the class of s; of a method
+            without an encoder, the share of generated ones of the class asked for. A method with one code has its whole
+            code in z; one whose encoder is given the label has no s to measure, and its z is a function of the label
+            too.""",
+    )
+
+
+_small = [entry for entry in data.available() if small(entry)]
+TABLES = [table("small", "The methods side by side, on the data sets that come with the package", _small)]
