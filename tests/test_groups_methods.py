@@ -153,8 +153,8 @@ def test_inference_finds_the_known_posterior():
     method.bind(Groups(x, group))
     before = weights(method)
     A, B = method.dec.A.detach().numpy(), method.dec.B.detach().numpy()
-    for grouped in (group, np.arange(9)):
-        q_C, q_S = method._descend(x, grouped, 400, 0.1, False, 6, 0)  # in two blocks
+    for grouped, size in ((group, 6), (np.arange(9), 9)):  # in two blocks, in one
+        q_C, q_S = method._descend(x, grouped, 400, 0.1, False, size, 0)
         C_mean, C_variance, S_mean, S_variance = best(x, grouped, A, B, 0.8)
         assert np.allclose(q_C.mean, C_mean, atol=0.05)
         assert np.allclose(q_S.mean, S_mean, atol=0.05)
@@ -164,6 +164,7 @@ def test_inference_finds_the_known_posterior():
     assert all(p.grad is None for p in method.parameters())
     code = method.infer(x, group, steps=30, progress=False)
     assert [tuple(half.shape) for half in code] == [(4, 2), (9, 3)]
+    method.inference_steps = 20
     accumulated = twofold.accumulate(method, x, group)
     assert torch.equal(accumulated.s, method.infer(x, group, progress=False).s)
     assert torch.equal(method.infer(x, steps=30, progress=False).s, method.infer(x, np.arange(9), 30, progress=False).s)
