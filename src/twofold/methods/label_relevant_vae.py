@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,12 +36,12 @@ class LabelRelevantVAE(Method):
     variances settle above its square. They never go below 1e-4 either way.
 
     Of z: `lambda_kl` weights its KL (Eq. 3). `lambda_rec` weights its encoder's reconstruction term. `lambda_adv`
-    weights the term that makes the classifier's output uniform (Eq. 5); 0: no classifier. `leakage` is a price, in
-    units of z's KL (below one nat of its square, lest the price's noise keep a silent z silent), of each nat by which z
-    shows the label, to the classifier and in the means of z (`divergences.group_dependence`); ours, 0 is the paper's
-    objective. A fixed weight suits one data set: 10 silenced z on the toy and left the digits' full of the digit. And
-    the classifier sees samples of z: with it alone, at weights up to 100, a probe of the noiseless means still found
-    the digit more often than not.
+    weights the term that makes the classifier's output uniform (Eq. 5); 0: no classifier; at 10 its noise silenced z
+    on the toy. `leakage` is a price, in units of z's KL (below one nat: of its square, lest the price's noise keep a
+    silent z silent), of each nat by which the means of z show the label (`divergences.group_dependence`); ours, 0 is
+    the paper's objective. The classifier sees samples of z: with it alone, at weights up to 100, a probe of the
+    noiseless means still found the digit more often than not, and large weights drive z away from its prior, so that
+    new images suffer.
 
     Of pictures: `lambda_gan` weights the generator's loss, times the number of pixels (ours: the reconstruction in nats
     grows with them); 0: no pixel discriminator. `gan` is its loss, Eq. 10's "log" or "hinge". `projection` tells it the
@@ -61,6 +61,12 @@ class LabelRelevantVAE(Method):
     optim = {"name": "adam", "lr": 5e-4}
     point_s = True
 
+    mu: nn.Parameter  # [C, d_s], made by `bind`, as are the next three
+    log_var: nn.Parameter
+    p_c: Tensor  # [C]
+    classifier: nn.Module
+    disc: Any
+
     def __init__(
         self,
         encoder,
@@ -73,7 +79,7 @@ class LabelRelevantVAE(Method):
         lambda_rec: float = 1.0,
         lambda_rec_s: float = 0.01,
         lambda_adv: float = 1.0,
-        leakage: float = 5.0,
+        leakage: float = 10.0,
         lambda_gan: float = 0.1,
         gan: Literal["log", "hinge"] = "hinge",
         projection: bool = True,
@@ -106,7 +112,7 @@ class LabelRelevantVAE(Method):
             self.players["theta_d"] = "disc"
 
     @classmethod
-    def networks(cls, shape, s, z, classes, arch, lambda_gan=None, projection=True, spectral=True):
+    def networks(cls, shape, s, z, classes, arch, lambda_gan=None, projection=True, spectral=True) -> tuple[Any, ...]:
         if not (s and z):
             raise InputError(f"s, z: {s} and {z}; {cls.name} needs at least one dimension of both")
         enc_s = networks.build(arch, shape, s, 0, point=True, separate=False)[0]
@@ -131,13 +137,13 @@ class LabelRelevantVAE(Method):
         if getattr(self, "mu", None) is None or len(self.mu) != C:
             if isinstance(supervision, Labels) and not facts["labelled"]:
                 raise InputError("y: no labels; train on labelled observations of as many classes first")
-            of = {"device": self.device}
-            self.mu = nn.Parameter(torch.randn(C, s).to(**of))
-            self.log_var = nn.Parameter(torch.full((C, s), 2 * math.log(0.5), **of))
-            self.register_buffer("p_c", torch.full((C,), 1 / C, **of))
+            device = self.device
+            self.mu = nn.Parameter(torch.randn(C, s).to(device))
+            self.log_var = nn.Parameter(torch.full((C, s), 2 * math.log(0.5), device=device))
+            self.register_buffer("p_c", torch.full((C,), 1 / C, device=device))
             if self.lambda_adv:
                 widths = (nn.Linear(z, 256), networks.leaky(), nn.Linear(256, 256), networks.leaky(), nn.Linear(256, C))
-                self.classifier = nn.Sequential(*widths).to(**of)
+                self.classifier = nn.Sequential(*widths).to(device)
             if hasattr(self.disc, "grow"):
                 self.disc.grow(C)
         if facts["labelled"]:
@@ -180,7 +186,7 @@ class LabelRelevantVAE(Method):
         x, y = draws[-1].x, draws[-1].y  # line 10
         known = y >= 0
         labelled = known.sum().clamp(min=1)
-        q_u = posterior(self.enc_u(x))
+        q_u: Any = posterior(self.enc_u(x))
         z_u, z_s = q_u.sample(), self._z_s(x)
         log_p = self._log_p(z_s)
         lkd = -torch.where(known, _of(log_p, y), self._log_p_unlabelled(z_s, log_p)).mean()
@@ -189,15 +195,15 @@ class LabelRelevantVAE(Method):
         psi = {"rec": self.lambda_rec_s * L_rec, "lkd": self.lambda_lkd * lkd}  # line 25
         phi = {"kl": self.lambda_kl * q_u.kl().mean(), "rec": self.lambda_rec * L_rec}  # line 26, Eq. 3
         update = {"psi": psi, "phi": phi, "theta": {"rec": L_rec}}
-        kl = gathered(q_u.kl().mean().detach()[None]).mean()
-        price = self.leakage * kl * kl.clamp(max=1)  # ours
         if self.lambda_adv:
             log_q = F.log_softmax(self.classifier(z_u), 1)
             uniform = -((log_q * self.p_c).sum(1) * known).sum() / labelled  # Eq. 5
-            phi["adv"] = (self.lambda_adv + price) * uniform
+            phi["adv"] = self.lambda_adv * uniform
             update["omega"] = {"adv": F.nll_loss(log_q, y, ignore_index=-1, reduction="sum") / labelled}  # Eq. 4
-        if self.leakage and self._facts and self._facts["labelled"]:
-            phi["leakage"] = price * group_dependence(*map(gathered, (q_u.mean, y, known.float())))
+        if self.leakage and self._facts and self._facts["labelled"]:  # ours
+            kl = gathered(q_u.kl().mean().detach()[None]).mean()
+            told = group_dependence(*map(gathered, (q_u.mean, y, known.float())))
+            phi["leakage"] = self.leakage * kl * kl.clamp(max=1) * told
         if self.disc is not None:
             x_p = self.dec(self._sample_s(y), torch.randn(z_u.shape, dtype=z_u.dtype, device=z_u.device))
             real, f, p = (self.disc(image, y) for image in (x, _mean(x_f), _mean(x_p)))

@@ -123,7 +123,7 @@ def family(block: str) -> list[Row]:
         "label relevant VAE without its adversary": dict(
             method="label-relevant-vae", options=PAPER | {"lambda_adv": 0.0}
         ),
-        "label relevant VAE, leakage 5": dict(method="label-relevant-vae", note="ours"),
+        "label relevant VAE, leakage 10": dict(method="label-relevant-vae", note="ours"),
         "untrained": dict(method="mathieu", control="untrained"),
         "PCA": dict(control="pca"),
         "constant": dict(control="constant"),
