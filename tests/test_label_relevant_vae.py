@@ -10,6 +10,7 @@ from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from citing import equation
+from trainings import moved, weights
 from twofold import fit, generate, load
 from twofold.arrays import mix
 from twofold.distributions import Gaussian
@@ -34,19 +35,6 @@ def bound(classes=4, n=48, labelled=48, **options):
     with torch.no_grad():
         method.log_var.copy_(torch.randn(classes, 3))
     return method.double()
-
-
-def weights(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in module.named_parameters()}
-
-
-def moved(groups, lr):
-    """Plain gradient descent: [(loss, parameters)], all gradients taken before anything moves."""
-    grads = [torch.autograd.grad(loss, ps, retain_graph=True) for loss, ps in groups]
-    with torch.no_grad():
-        for (_, ps), gs in zip(groups, grads):
-            for p, g in zip(ps, gs):
-                p -= lr * g
 
 
 def normal(z, mean, variance):

@@ -161,6 +161,11 @@ def posterior(q) -> Posterior:
     raise InputError(f"encoder: gave a {type(q).__name__}; expected a tensor, a Gaussian or torch's Normal")
 
 
+def picture(decoded: Tensor | Gaussian) -> Tensor:
+    """What a decoder shows: its output, or the mean where that is a distribution over pixels."""
+    return decoded.mean if isinstance(decoded, Gaussian) else decoded
+
+
 class Likelihood:
     """Negative log-likelihood of observations, `nll(decoded, x) -> [N]`, summed over pixels, in nats.
 

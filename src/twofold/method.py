@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from twofold import networks
 from twofold.arrays import gather, identities, observations
-from twofold.distributions import Gaussian, Point, Posterior, posterior
+from twofold.distributions import Gaussian, Point, Posterior, picture, posterior
 from twofold.errors import InputError, MissingFileError, UnsupportedError, choose, shown
 from twofold.supervision import Supervision
 
@@ -231,7 +231,7 @@ class Method(nn.Module, ABC):
         with _using(self):
             parts = zip(s.split(batch_size), z.split(batch_size))
             out = [self._decode(a.to(self.device), b.to(self.device)) for a, b in parts]
-            return torch.cat([(x.mean if isinstance(x, Gaussian) else x).float().cpu() for x in out])
+            return torch.cat([picture(x).float().cpu() for x in out])
 
     def prior(self, n: int, y=None) -> Code:
         """`n` codes from the model's prior (standard normal unless said), by PyTorch's global generator, on the CPU."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 
 from twofold import discriminators, networks
-from twofold.distributions import Gaussian
+from twofold.distributions import picture
 from twofold.divergences import gan_fake, gan_generator, gan_real
 from twofold.errors import InputError, choose
 from twofold.methods.conditional_vae import Conditional
@@ -66,14 +66,11 @@ class CGAN(Conditional):
         yield {"G": {"gan": gan_generator(self.disc(self._sample(y), y), self.loss)}}
 
     def _sample(self, y):
-        x = self.dec(self._one_hot(y), torch.randn(len(y), self._z, device=y.device))
-        return x.mean if isinstance(x, Gaussian) else x
+        return picture(self.dec(self._one_hot(y), torch.randn(len(y), self._z, device=y.device)))
 
     def _posterior(self, x, y=None):
         raise self._lacks("encoder; it generates only")
 
 
 def _discriminator(arch: str, shape, spectral: bool) -> discriminators.Discriminator:
-    """Of the decoder's kind, where there is one by that name."""
-    known = arch if arch in discriminators.ARCHITECTURES else "auto"
-    return discriminators.build(known, shape, "projection", spectral)
+    return discriminators.build(discriminators.fitting(arch), shape, "projection", spectral)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twofold import discriminators, networks
-from twofold.distributions import Gaussian
+from twofold.distributions import picture
 from twofold.divergences import gan_fake, gan_real, gathered
 from twofold.errors import InputError
 from twofold.method import _using
@@ -118,8 +118,8 @@ class CVAEGAN(Conditional):
         f_C_r = self.f_C(x_r)
         L_C = F.cross_entropy(self.head_C(f_C_r).float(), c_r)
         q = self._q(x_r, s)
-        x_f = _mean(self.dec(s, q.sample()))
-        x_p = _mean(self.dec(s, torch.randn(q.mean.shape, device=x_r.device)))
+        x_f = picture(self.dec(s, q.sample()))
+        x_p = picture(self.dec(s, torch.randn(q.mean.shape, device=x_r.device)))
         f_D_r, f_D_f, f_D_p = self.f_D(x_r), self.f_D(x_f), self.f_D(x_p)
         real, fake, fake_prior = (self.head_D(f).squeeze(1).float() for f in (f_D_r, f_D_f, f_D_p))
         L_G = {
@@ -148,10 +148,6 @@ class CVAEGAN(Conditional):
 def _features(arch: str, shape) -> nn.Module:
     """Layers up to the last, of a discriminator's architecture by that name, or "auto"."""
     return discriminators.build(arch if arch in discriminators.ARCHITECTURES else "auto", shape).trunk
-
-
-def _mean(x: Tensor | Gaussian) -> Tensor:
-    return x.mean if isinstance(x, Gaussian) else x
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from twofold import networks
 from twofold.arrays import gather, generator, identities
-from twofold.distributions import Gaussian, Likelihood
+from twofold.distributions import Gaussian, Likelihood, picture
 from twofold.errors import InputError
 from twofold.method import Code, Facts, Method, _using, number
 from twofold.progress import Progress
@@ -272,8 +272,8 @@ class SVIEncode(Method):
             for update in self.svi.losses(draw):
                 yield {f"svi_{player}": terms for player, terms in update.items()}
         with torch.no_grad():
-            x = self.svi.dec(*(torch.randn(draw.mask.numel(), d, device=draw.x.device) for d in self.svi.sizes))
-            x = x.mean if isinstance(x, Gaussian) else x
+            codes = (torch.randn(draw.mask.numel(), d, device=draw.x.device) for d in self.svi.sizes)
+            x = picture(self.svi.dec(*codes))
         q_C, q_S = self._posterior(x)
         nll = self.svi.known_nll(self.svi.dec(q_C.sample(), q_S.sample()), x)
         yield {"encoder": {"rec": nll.mean()}}  # supplement Eq. 17

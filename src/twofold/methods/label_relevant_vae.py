@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twofold import discriminators, networks
-from twofold.distributions import Gaussian, Likelihood, Point, posterior
+from twofold.distributions import Gaussian, Likelihood, Point, picture, posterior
 from twofold.divergences import gan_fake, gan_generator, gan_real, gathered, group_dependence
 from twofold.errors import InputError, choose
 from twofold.method import Code, Method
@@ -119,8 +119,8 @@ class LabelRelevantVAE(Method):
         enc_u = networks.build(arch, shape, 0, z, separate=False)[0]
         disc = None
         if lambda_gan != 0:
-            game = arch if arch in discriminators.ARCHITECTURES else "auto"
-            disc = discriminators.build(game, shape, "projection" if projection else None, spectral)
+            condition = "projection" if projection else None
+            disc = discriminators.build(discriminators.fitting(arch), shape, condition, spectral)
         return (_Half(enc_s, 0), _Half(enc_u, 1)), networks.build(arch, shape, s, z)[1], disc
 
     def bind(self, supervision):
@@ -206,7 +206,7 @@ class LabelRelevantVAE(Method):
             phi["leakage"] = self.leakage * kl * kl.clamp(max=1) * told
         if self.disc is not None:
             x_p = self.dec(self._sample_s(y), torch.randn(z_u.shape, dtype=z_u.dtype, device=z_u.device))
-            real, f, p = (self.disc(image, y) for image in (x, _mean(x_f), _mean(x_p)))
+            real, f, p = (self.disc(image, y) for image in (x, picture(x_f), picture(x_p)))
             L_GD = gan_generator(f, self.gan) + gan_generator(p, self.gan)  # line 24
             update["theta"]["adv"] = self.lambda_gan * x[0].numel() * L_GD
             update["theta_d"] = {
@@ -286,7 +286,3 @@ class _Half(nn.Module):
 def _of(log_p: Tensor, y: Tensor) -> Tensor:
     """Each row's entry of its class, `[B]`; of any class where y is -1."""
     return log_p.gather(1, y.clamp(min=0)[:, None])[:, 0]
-
-
-def _mean(x: Tensor | Gaussian) -> Tensor:
-    return x.mean if isinstance(x, Gaussian) else x

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from twofold import discriminators, networks
-from twofold.distributions import Gaussian, Likelihood, posterior
+from twofold.distributions import Likelihood, picture, posterior
 from twofold.divergences import gan_fake, gan_generator, gan_real, gathered, group_dependence
 from twofold.errors import InputError
 from twofold.method import Method
@@ -135,7 +135,7 @@ class Mathieu(Method):
             "kl_z": self.kl * q_1.kl().mean(),
         }
         for i, name in list(enumerate(codes))[2:]:
-            swapped = _image(X[i * n : (i + 1) * n])
+            swapped = picture(X[i * n : (i + 1) * n])
             terms[name] = weights[name] * gan_generator(self.disc(swapped, draw.y_other))
         if self.leakage:  # ours; priced by what z holds, so that no weight depends on the data
             told = group_dependence(gathered(q_z.mean), gathered(torch.cat([draw.y, draw.y, draw.y_other])))
@@ -146,7 +146,7 @@ class Mathieu(Method):
             return
         with torch.no_grad():
             q_s, q_z = self._posterior(torch.cat([fresh.x, fresh.x_other]))
-            X_12 = _image(self.dec(q_s.mean[n:], q_z[:n].sample()))
+            X_12 = picture(self.dec(q_s.mean[n:], q_z[:n].sample()))
         yield {  # Algorithm 1, "train the adversary"
             "adversary": {
                 "fake": gan_fake(self.disc(X_12, fresh.y_other)),
@@ -196,7 +196,3 @@ class SpecifiedEncoder(Method):
 
     def prior(self, n, y=None):
         raise self._lacks("prior")
-
-
-def _image(x):
-    return x.mean if isinstance(x, Gaussian) else x

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from twofold import discriminators
-from twofold.distributions import Gaussian
+from twofold.distributions import picture
 from twofold.divergences import gan_fake, gan_real
 from twofold.errors import InputError
 from twofold.methods.rb_vae import RbVAE
@@ -64,7 +64,7 @@ class SRbVAE(RbVAE):
         e, z, z_r = q_e.sample(), q_z.sample(), q_zr.sample()  # Algorithm 1, lines 4-6
         e_r = self.e_r.expand(len(x_r), -1)
         e_hat, z_hat, z_rhat = torch.randn_like(e), torch.randn_like(z), torch.randn_like(z_r)  # lines 9-11
-        x_hat, x_rhat = _mean(self.dec(e_hat, z_hat)), _mean(self.dec(e_r, z_rhat))  # lines 12-13
+        x_hat, x_rhat = picture(self.dec(e_hat, z_hat)), picture(self.dec(e_r, z_rhat))  # lines 12-13
         xi, xi_hat = self.d_xi(x, z, e), self.d_xi(x_hat, z_hat, e_hat)
         gamma, gamma_hat = self.d_gamma(x_r, z_r), self.d_gamma(x_rhat, z_rhat)
         p_e, p_z = self._posterior(x_hat)
@@ -81,7 +81,3 @@ class SRbVAE(RbVAE):
             "d_xi": {"real": gan_real(xi), "fake": gan_fake(xi_hat)},  # lines 16 and 18
             "d_gamma": {"real": gan_real(gamma), "fake": gan_fake(gamma_hat)},
         }
-
-
-def _mean(x):
-    return x.mean if isinstance(x, Gaussian) else x

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from twofold import discriminators, networks
-from twofold.distributions import Gaussian, Likelihood
+from twofold.distributions import Likelihood, picture
 from twofold.divergences import gan_fake, gan_real
 from twofold.errors import InputError
 from twofold.method import Method
@@ -55,8 +55,7 @@ class SymmetricVAE(Method):
         q_s, q_z = self._posterior(draw.x)
         s, z = q_s.sample(), q_z.sample()
         z_hat = torch.randn_like(z)
-        x_hat = self.dec(s, z_hat)
-        x_hat = x_hat.mean if isinstance(x_hat, Gaussian) else x_hat
+        x_hat = picture(self.dec(s, z_hat))
         real, fake = self.d(draw.x, z), self.d(x_hat, z_hat)
         yield {
             "model": {

@@ -16,6 +16,7 @@ from twofold.errors import UnsupportedError
 from twofold.method import Code
 from twofold.metrics.common import sample
 from twofold.tables.cell import Cell
+from twofold.tables.judge import judge
 from twofold.tables.table import Column, Row, Table
 
 KINDS = ("linear", "mlp", "knn")
@@ -25,18 +26,6 @@ VALUES = 256  # of an observation; what has more is trained for fewer steps
 
 def pixels(part: Dataset) -> torch.Tensor:
     return gather(part.x, torch.arange(len(part)))
-
-
-_judges: dict[tuple[str, str, int | None], metrics.Classifier] = {}
-
-
-def judge(part: Dataset, factor: str, steps: int | None) -> metrics.Classifier:
-    """The same for every method on a data set, made once in a process: it saw real observations only."""
-    key = (part.hash, factor, steps)
-    if key not in _judges:
-        _judges.clear()
-        _judges[key] = metrics.classifier(part.x, part.factors[factor], steps=steps)
-    return _judges[key]
 
 
 def split(

@@ -18,19 +18,8 @@ from twofold.method import Code, Method
 from twofold.metrics.common import sample
 from twofold.supervision import Labels
 from twofold.tables.cell import Cell
+from twofold.tables.judge import judge
 from twofold.tables.table import Column, Row, Table
-
-_judges: dict[tuple[str, str, int | None], metrics.Classifier] = {}
-
-
-def judge(part: Dataset, factor: str, steps: int | None) -> metrics.Classifier:
-    """The same for every row and seed on a data set, made once in a process: it saw real observations only."""
-    key = (part.hash, factor, steps)
-    if key not in _judges:
-        _judges.clear()
-        _judges[key] = metrics.classifier(part.x, part.factors[factor], steps=steps)
-    return _judges[key]
-
 
 # -- class-conditional generation --------------------------------------------------------------------------------------
 
