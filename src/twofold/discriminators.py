@@ -40,8 +40,8 @@ class Discriminator(nn.Module):
                     spectral_norm(module)
 
     def grow(self, classes: int) -> None:
-        """Make the parameters for so many classes; those of the right number are kept. For `Method.bind`."""
-        if self.condition is None or classes == self.classes:
+        """Make the parameters for so many classes; those for as many or more are kept. For `Method.bind`."""
+        if self.condition is None or classes <= self.classes:
             return
         sizes = [self.linear.in_features]
         if self.condition == "embedding":

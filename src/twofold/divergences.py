@@ -29,12 +29,15 @@ def wasserstein2(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tens
     return weight @ (a[i].float() - b[j].float()).square().sum(1)
 
 
-def group_dependence(z: Float[Tensor, "n d"], group: Tensor, mask: Tensor | None = None) -> Float[Tensor, ""]:
+def group_dependence(
+    z: Float[Tensor, "n d"], group: Tensor, mask: Tensor | None = None, row: Tensor | None = None
+) -> Float[Tensor, ""]:
     """How much z tells of the group: how much likelier two members of one group lie close together than any two others.
 
     log E[k(z_i, z_j) | same group] - log E[k(z_i, z_j) | different groups], averaged over Gaussian kernels k of four
     widths, on z standardised over the batch: near 0 if z is independent of the group (and only then, as the batch
-    grows: the kernels are characteristic), in nats, whatever z's scale. `group [n]` ids, `mask [n]` 1 for real rows.
+    grows: the kernels are characteristic), in nats, whatever z's scale. `group [n]` ids, `mask [n]` 1 for real rows;
+    `row [n]` which observation each is, where a batch may hold one twice: it is no pair with itself.
     Ours. The kernels are narrow because a probe finds local structure, which wide ones and distances average away.
     """
     real = torch.ones_like(group, dtype=torch.bool) if mask is None else mask.bool()
@@ -47,6 +50,8 @@ def group_dependence(z: Float[Tensor, "n d"], group: Tensor, mask: Tensor | None
     pairs = real[:, None] & real[None, :]
     same = group[:, None] == group[None, :]
     alike = (pairs & same).fill_diagonal_(False)
+    if row is not None:
+        alike &= row[:, None] != row[None, :]
     apart = pairs & ~same
     total = z.new_zeros(())
     for width in (0.05, 0.1, 0.2, 0.4):

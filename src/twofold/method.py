@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from twofold import networks
-from twofold.arrays import gather, identities, observations
+from twofold.arrays import gather, observations
 from twofold.distributions import Gaussian, Point, Posterior, picture, posterior
 from twofold.errors import InputError, MissingFileError, UnsupportedError, choose, shown
-from twofold.supervision import Supervision
+from twofold.supervision import Supervision, in_groups
 
 Terms = dict[str, dict[str, Tensor]]
 """`{player: {term: scalar}}`: one simultaneous update."""
@@ -214,8 +214,8 @@ class Method(nn.Module, ABC):
     def accumulate(self, x, group, y=None) -> Code:
         """As `twofold.accumulate`, which calls it."""
         q_s, q_z = self.posterior(x, y)
-        ids, dense = identities(group, len(x), "group")
-        return Code(self._accumulate(q_s, torch.from_numpy(dense), len(ids)), q_z.mean)
+        _, dense = in_groups(group, len(x))
+        return Code(self._accumulate(q_s, torch.from_numpy(dense), int(dense.max()) + 1), q_z.mean)
 
     def decode(self, code, batch_size: int = 1024) -> Tensor:
         """Observations `[N, *shape]` from a `Code` (or a pair of tensors `s`, `z`); images in [0, 1], on the CPU."""

@@ -340,13 +340,19 @@ def groupings(group, n: int) -> dict[str, Any]:
     return {"group": group}
 
 
-def _groups(ids, n: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted ids, and each row's group, those not known (-1) in one of their own."""
+def in_groups(ids, n: int, name: str = "group") -> tuple[np.ndarray, np.ndarray]:
+    """Sorted ids, and each row's group; those not known (-1) are each in one of their own, after the others."""
     known, dense = identities(ids, n, name)
     if -1 in known.tolist():
         alone = dense == known.tolist().index(-1)
         dense = np.where(alone, len(known) + np.arange(n), dense)
         dense = np.unique(dense, return_inverse=True)[1]
+    return known, dense
+
+
+def _groups(ids, n: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """As `in_groups`, refused where they teach nothing."""
+    known, dense = in_groups(ids, n, name)
     sizes = np.bincount(dense)
     if len(sizes) < 2:
         raise InputError(f"{name}: one group only; expected at least two, or nothing can be told apart")

@@ -44,7 +44,10 @@ class Conditional(Method):
             raise InputError(f"y: {missing} of {facts['n']} labels are not known (-1); {who} needs all, drop the rows")
         if asked is not None and facts["classes"] > asked:
             raise InputError(f"classes: {facts['classes']} in the data; {self.name} was built for {asked}")
+        known = (self._facts or {}).get("classes", 0)
         super().bind(supervision)
+        assert self._facts is not None
+        self._facts["classes"] = max(known, facts["classes"])  # what was learned of others stays
         self._grow(self.classes)
 
     def _grow(self, classes: int) -> None:

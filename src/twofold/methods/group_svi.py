@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from twofold import networks
-from twofold.arrays import gather, generator, identities
+from twofold.arrays import gather, generator
 from twofold.distributions import Gaussian, Likelihood, picture
 from twofold.errors import InputError
 from twofold.method import Code, Facts, Method, _using, number
 from twofold.progress import Progress
-from twofold.supervision import Groups
+from twofold.supervision import Groups, in_groups
 
 
 class GroupSVI(Method):
@@ -165,7 +165,7 @@ class GroupSVI(Method):
             raise InputError(f"steps: {steps!r}; expected a whole number of at least 1")
         steps = int(steps)
         number("lr", lr)
-        dense = torch.arange(len(x)) if group is None else torch.from_numpy(identities(group, len(x), "group")[1])
+        dense = torch.arange(len(x)) if group is None else torch.from_numpy(in_groups(group, len(x))[1])
         sizes = dense.bincount()
         start = sizes.cumsum(0) - sizes
         order, block = dense.argsort(stable=True), start // batch_size
@@ -234,6 +234,7 @@ class SVIEncode(Method):
         if not isinstance(svi, GroupSVI):
             raise InputError(f"svi: {type(svi).__name__}; expected a GroupSVI")
         known: Any = svi.config
+        given = encoder is not None
         if encoder is None and known is None:
             raise InputError("encoder: none given; a GroupSVI with a decoder of your own needs an encoder of your own")
         if encoder is None:
@@ -245,7 +246,9 @@ class SVIEncode(Method):
         if svi._facts is not None:
             self._freeze()
             own = {name: known[name] for name in self.options() if name in known} if known else {}
-            self.config = known and {k: known[k] for k in ("shape", "s", "z", "classes", "arch", "seed")} | own
+            self.config = (
+                None if given else known and {k: known[k] for k in ("shape", "s", "z", "classes", "arch", "seed")} | own
+            )
 
     @classmethod
     def networks(cls, shape, s, z, classes, arch, likelihood: Any = "gaussian", scale=None):
@@ -261,11 +264,13 @@ class SVIEncode(Method):
         facts = self._facts or {}
         if "svi" in facts:  # loaded
             self.svi.bind(Facts(facts["svi"]))
+            self.svi.beta, self.svi.inference_steps = facts["beta"], facts["inference_steps"]
             if facts["frozen"]:
                 self._freeze()
         elif "svi_model" in self.players:
             self.svi.bind(supervision)
-        self._facts = facts | {"svi": self.svi._facts, "frozen": "svi_model" not in self.players}
+        told = {"beta": self.svi.beta, "inference_steps": self.svi.inference_steps}
+        self._facts = facts | told | {"svi": self.svi._facts, "frozen": "svi_model" not in self.players}
 
     def losses(self, draw):
         if "svi_model" in self.players:

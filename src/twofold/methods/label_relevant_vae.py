@@ -131,7 +131,8 @@ class LabelRelevantVAE(Method):
         """
         super().bind(supervision)
         facts, (s, z) = supervision.facts(), self.sizes
-        C = (self.config or {}).get("classes") or facts["classes"]
+        known = 0 if getattr(self, "mu", None) is None else len(self.mu)
+        C = (self.config or {}).get("classes") or max(facts["classes"], known)  # what was learned of others stays
         if facts["classes"] > C:
             raise InputError(f"classes: {facts['classes']} in the data; {self.name} was built for {C}")
         if getattr(self, "mu", None) is None or len(self.mu) != C:
@@ -147,8 +148,10 @@ class LabelRelevantVAE(Method):
             if hasattr(self.disc, "grow"):
                 self.disc.grow(C)
         if facts["labelled"]:
-            seen = torch.ones(C)
-            seen[[*facts.get("never", []), *range(facts["classes"], C)]] = 0
+            seen = torch.ones(C, dtype=torch.bool)
+            seen[[*facts.get("never", []), *range(facts["classes"], C)]] = False
+            if known == C:
+                seen |= self.p_c.cpu() > 0
             self.p_c.copy_(seen / seen.sum())
 
     # -- the class mixture -----------------------------------------------------------------------------------------
@@ -176,7 +179,8 @@ class LabelRelevantVAE(Method):
     # -- training --------------------------------------------------------------------------------------------------
 
     def losses(self, *draws):  # [Zheng19, Algorithm 1]: the paper's z_s is our s, its z_u our z
-        for draw in draws[:-1]:  # lines 2-9
+        inner = draws[:-1] if (self._facts or {}).get("labelled", 1) else ()  # no labels, no L_GM [Sec. 3.6]
+        for draw in inner:  # lines 2-9
             log_p, known = self._log_p(self._z_s(draw.x)), draw.y >= 0  # log p(z_s|c) [B, C]
             labelled = known.sum().clamp(min=1)
             cls = F.cross_entropy(log_p + self.p_c.log(), draw.y, ignore_index=-1, reduction="sum")  # Eq. 8
@@ -261,6 +265,9 @@ class LabelRelevantVAE(Method):
             raise InputError(f"y: {self.name} knows no classes before it is trained (fit)")
         p_c = self.p_c.cpu()
         y = torch.multinomial(p_c, n, replacement=True) if y is None else torch.as_tensor(y).long()
+        y = y.expand(n) if y.ndim == 0 else y
+        if len(y) != n:
+            raise InputError(f"y: {len(y)} classes for n = {n}; expected one, or one each")
         strange = [c for c in y.tolist() if not (0 <= c < len(p_c) and p_c[c] > 0)]
         if strange:
             raise InputError(f"y: class {strange[0]}; the labelled classes are {p_c.nonzero()[:, 0].tolist()}")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from twofold import discriminators, networks
-from twofold.distributions import Likelihood, picture, posterior
+from twofold.distributions import Likelihood, Point, picture, posterior
 from twofold.divergences import gan_fake, gan_generator, gan_real, gathered, group_dependence
 from twofold.errors import InputError
 from twofold.method import Method
@@ -32,7 +32,8 @@ class Mathieu(Method):
     MNIST 1,000 let the adversary win.
 
     Nothing in Eq. 5 looks at z itself, only at what the decoder makes of it. `leakage` is what it costs when z tells
-    the class: that many times z's KL for each nat of `divergences.group_dependence` (ours; 0 is the paper's objective).
+    the class: that many times z's KL for each nat of `divergences.group_dependence` (ours; the paper's objective is
+    `leakage=0, kl=1`).
 
     `s_encoder` makes the two-step variant [supplement, Sec. 4]: a trained `SpecifiedEncoder`, or a network x -> s of
     your own, is copied and frozen; `encoder` is a second one, of which z is taken.
@@ -83,7 +84,9 @@ class Mathieu(Method):
         if not isinstance(s_encoder, SpecifiedEncoder):
             expected = "a SpecifiedEncoder; networks of your own go to Mathieu(encoder, decoder, s_encoder=...)"
             raise InputError(f"s_encoder: {type(s_encoder).__name__}; expected {expected}")
-        config = s_encoder.config or {}
+        if s_encoder.config is None:
+            raise InputError("s_encoder: has a network of its own; give it to Mathieu(encoder, decoder, s_encoder=...)")
+        config = s_encoder.config
         if s_encoder.shape != tuple(shape) or s_encoder.sizes[0] != s:
             found = f"{s_encoder.sizes[0]} dimensions for observations of shape {s_encoder.shape}"
             raise InputError(f"s_encoder: gives {found}; expected {s} for {tuple(shape)}")
@@ -138,9 +141,11 @@ class Mathieu(Method):
             swapped = picture(X[i * n : (i + 1) * n])
             terms[name] = weights[name] * gan_generator(self.disc(swapped, draw.y_other))
         if self.leakage:  # ours; priced by what z holds, so that no weight depends on the data
-            told = group_dependence(gathered(q_z.mean), gathered(torch.cat([draw.y, draw.y, draw.y_other])))
+            x, y = torch.cat([draw.x, draw.x_same, draw.x_other]), torch.cat([draw.y, draw.y, draw.y_other])
+            row = gathered(x.flatten(1)).unique(dim=0, return_inverse=True)[1]  # one image may stand there thrice
+            told = group_dependence(gathered(q_z.mean), gathered(y), row=row)
             price = self.leakage * gathered(q_1.kl().mean().detach()[None]).mean()
-            terms["leakage"] = price * told.clamp(min=0)  # less than chance is no merit: two of a class are never one
+            terms["leakage"] = price * told.clamp(min=0)  # among few pairs it may fall below 0, which is no merit
         yield {"model": terms}  # Eq. 5; Algorithm 1, "train the generative model"
         if not self.adversarial:
             return
@@ -178,6 +183,10 @@ class SpecifiedEncoder(Method):
     @classmethod
     def networks(cls, shape, s, z, classes, arch):
         return networks.build(arch, shape, s, 0, point=True)[:1]
+
+    def _try(self):
+        if not isinstance(self._infer(torch.zeros(2, *self.shape))[0], Point):
+            raise InputError("encoder: its s is a distribution; the first step of two takes a point")
 
     def bind(self, supervision):
         super().bind(supervision)

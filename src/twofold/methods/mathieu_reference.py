@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from twofold import discriminators, networks
-from twofold.distributions import Likelihood
+from twofold.distributions import Likelihood, picture
 from twofold.divergences import gan_fake, gan_generator, gan_real
 from twofold.method import Method
 from twofold.supervision import Reference
@@ -61,7 +61,7 @@ class ReferenceMathieu(Method):
         q_s, q_z = self._posterior(torch.cat([draw.target, draw.background]))
         s, z = q_s.mean, q_z.sample()
         is_reference = torch.arange(2 * n, device=s.device) // n
-        return s, z, q_z, self.dec(s.roll(n, 0), z), 1 - is_reference
+        return s, z, q_z, picture(self.dec(s.roll(n, 0), z)), 1 - is_reference
 
     def losses(self, draw, fresh):
         rec, same, kl, gan = self.weights

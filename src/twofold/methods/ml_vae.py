@@ -8,12 +8,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from twofold.arrays import identities
 from twofold.distributions import Gaussian, Likelihood, Mixture, Point
 from twofold.divergences import gathered, group_dependence
 from twofold.errors import InputError, choose
 from twofold.method import Code, Method
-from twofold.supervision import Groups, groupings
+from twofold.supervision import Groups, groupings, in_groups
 
 
 class MLVAE(Method):
@@ -54,6 +53,7 @@ class MLVAE(Method):
         super().bind(supervision)
         names = list((self._facts or {}).get("groupings", ["group"]))
         if self.parts is None and len(names) == 1:
+            self._cuts = (slice(None),)
             return
         s, count = self.sizes[0], len(names)
         parts = [s // count + (i < s % count) for i in range(count)] if self.parts is None else list(self.parts)
@@ -106,17 +106,16 @@ class MLVAE(Method):
         return C, q_CG.kl(C, mask.T)  # the reconstruction's own samples, L = |G|
 
     def accumulate(self, x, group, y=None):
-        if len(self._cuts) == 1:
-            return super().accumulate(x, group, y)
         named = groupings(group, len(x))
+        if len(self._cuts) == 1 and len(named) == 1:
+            return super().accumulate(x, *named.values(), y)
         if len(named) != len(self._cuts):
             raise InputError(f"group: {len(named)} groupings; trained on {len(self._cuts)}, expected as many")
         q_s, q_z = self.posterior(x, y)
         s = []
         for part, (name, ids) in zip(self._cuts, named.items()):
-            known, dense = identities(ids, len(x), f"group {name}")
-            of = torch.from_numpy(dense)
-            s.append(self._accumulate(q_s[:, part], of, len(known))[of])  # pyright: ignore
+            of = torch.from_numpy(in_groups(ids, len(x), f"group {name}")[1])
+            s.append(self._accumulate(q_s[:, part], of, int(of.max()) + 1)[of])  # pyright: ignore
         return Code(torch.cat(s, dim=1), q_z.mean)
 
     def _accumulate(self, q_s, group, count):

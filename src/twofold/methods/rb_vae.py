@@ -53,14 +53,21 @@ class RbVAE(Method):
         q_e, q_z = self._posterior(draw.target)
         _, q_zr = self._posterior(draw.background)
         z_r = q_zr.sample()
+        rec, rec_r = self._rec(draw, q_e.sample(), q_z.sample(), z_r)
         yield {
             "model": {  # Eq. 3
-                "rec_target": self.nll(self.dec(q_e.sample(), q_z.sample()), draw.target).mean(),
-                "rec_background": self.nll(self.dec(self.e_r.expand(len(z_r), -1), z_r), draw.background).mean(),
+                "rec_target": rec,
+                "rec_background": rec_r,
                 "kl_s": q_e.kl().mean(),
                 "kl_z": (q_z.kl() + q_zr.kl()).mean(),
             }
         }
+
+    def _rec(self, draw, e, z, z_r):
+        """-log p(x|z, e) and -log p(x^r|z^r, e^r), means over each set; one scale for both, where batches decide it."""
+        x = self.dec(torch.cat([e, self.e_r.expand(len(z_r), -1)]), torch.cat([z, z_r]))
+        nll = self.nll(x, torch.cat([draw.target, draw.background]))
+        return nll[: len(z)].mean(), nll[len(z) :].mean()
 
     def reference_s(self, n: int) -> Tensor:
         """`[n, d_s]`: the learned e^r; zero before training."""

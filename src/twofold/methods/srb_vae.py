@@ -48,7 +48,9 @@ class SRbVAE(RbVAE):
         if not 0 <= dropout < 1:
             raise InputError(f"dropout: {dropout}; expected a probability, 0 or more and less than 1")
         self.d_xi, self.d_gamma = d_xi, d_gamma
-        self.d_xi.dropout = self.d_gamma.dropout = dropout
+        for d in (d_xi, d_gamma):
+            if isinstance(d, discriminators.JointDiscriminator):  # others bring their own
+                d.dropout = dropout
         self.rec_target, self.rec_background = rec_target, rec_background
         self.latent_target, self.latent_background = latent_target, latent_background
 
@@ -67,14 +69,15 @@ class SRbVAE(RbVAE):
         x_hat, x_rhat = picture(self.dec(e_hat, z_hat)), picture(self.dec(e_r, z_rhat))  # lines 12-13
         xi, xi_hat = self.d_xi(x, z, e), self.d_xi(x_hat, z_hat, e_hat)
         gamma, gamma_hat = self.d_gamma(x_r, z_r), self.d_gamma(x_rhat, z_rhat)
+        rec, rec_r = self._rec(draw, e, z, z_r)
         p_e, p_z = self._posterior(x_hat)
         _, p_zr = self._posterior(x_rhat)
         yield {
             "model": {  # Eq. 6, lines 7 and 14; Fig. 3 c-f
                 "adv_target": xi.mean() - xi_hat.mean(),
                 "adv_background": gamma.mean() - gamma_hat.mean(),
-                "rec_target": self.rec_target * self.nll(self.dec(e, z), x).mean(),
-                "rec_background": self.rec_background * self.nll(self.dec(e_r, z_r), x_r).mean(),
+                "rec_target": self.rec_target * rec,
+                "rec_background": self.rec_background * rec_r,
                 "latent_target": -self.latent_target * (p_z.log_prob(z_hat) + p_e.log_prob(e_hat)).mean(),
                 "latent_background": -self.latent_background * p_zr.log_prob(z_rhat).mean(),
             },

@@ -44,7 +44,8 @@ class SymmetricVAE(Method):
         if not 0 <= dropout < 1:
             raise InputError(f"dropout: {dropout}; expected a probability, 0 or more and less than 1")
         self.d, self.rec, self.latent = d, rec, latent
-        self.d.dropout = dropout
+        if isinstance(d, discriminators.JointDiscriminator):  # another brings its own
+            d.dropout = dropout
         self.nll = Likelihood(likelihood, 0.005 if scale is None and likelihood == "laplace" else scale)
 
     @classmethod

@@ -156,7 +156,7 @@ def generators(block: str, printed: dict[str, tuple[float, ...]], **more: Any) -
         "conditional VAE": dict(method="conditional-vae"),
         "cGAN": dict(method="cgan"),
         "CVAE-GAN": dict(method="cvae-gan"),
-        "label relevant VAE": dict(method="label-relevant-vae"),
+        "label relevant VAE": dict(method="label-relevant-vae", note="our weights, leakage 10"),
         "label relevant VAE without its discriminator": dict(method="label-relevant-vae", options={"lambda_gan": 0.0}),
         "real test images": dict(control="constant", measure=real, note="no model"),
     }
@@ -295,7 +295,8 @@ TABLES = [
         },
         about="""MNIST's official split. Probes are fitted on codes of 10,000 training images with all their labels,
             whatever training was told, and tested on 10,000 test images. Swaps take s of one test image and z of
-            another. All rows of a block have the same number of steps; where labels are missing, half of each batch is
+            another. At CPU scale all rows of a block have the same number of steps; where labels are missing, half of
+            each batch is
             labelled. Every label is drawn anew for each seed.""",
     ),
 ]
