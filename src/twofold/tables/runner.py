@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -194,17 +196,18 @@ def _results(
             yield task, work(*task.names, *how)
         return
     left = dict(enumerate(tasks))
+    call, more = (_own, (os.getpid(),)) if backend == "loky" else (_numbered, ())
     with _pool(backend, jobs, address, how[-1]) as (pool, crash):
         crashes = 0
         while left and crashes < CRASHES:
             try:
-                for i, result in pool(joblib.delayed(_numbered)(i, task.names, how) for i, task in left.items()):
+                for i, result in pool(joblib.delayed(call)(i, task.names, how, *more) for i, task in left.items()):
                     yield left.pop(i), result
             except crash:
                 crashes += 1
         for i, task in list(left.items()):
             try:
-                ((_, result),) = pool([joblib.delayed(_numbered)(i, task.names, how)])
+                ((_, result),) = pool([joblib.delayed(call)(i, task.names, how, *more)])
             except crash:
                 result = {"error": DIED}
             yield left.pop(i), result
@@ -212,6 +215,23 @@ def _results(
 
 def _numbered(i: int, names: tuple, how: tuple) -> tuple[int, dict[str, Any]]:
     return i, work(*names, *how)
+
+
+def _own(i: int, names: tuple, how: tuple, parent: int) -> tuple[int, dict[str, Any]]:
+    """As `_numbered`, in a process that ends with the one that started it, killed or not."""
+    if not _watching:
+        _watching.append(threading.Thread(target=_outlive_nobody, args=(parent,), daemon=True))
+        _watching[0].start()
+    return _numbered(i, names, how)
+
+
+_watching: list[threading.Thread] = []
+
+
+def _outlive_nobody(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 @contextmanager
