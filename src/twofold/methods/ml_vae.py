@@ -108,7 +108,7 @@ class MLVAE(Method):
     def accumulate(self, x, group, y=None):
         named = groupings(group, len(x))
         if len(self._cuts) == 1 and len(named) == 1:
-            return super().accumulate(x, *named.values(), y)
+            return super().accumulate(x, next(iter(named.values())), y)
         if len(named) != len(self._cuts):
             raise InputError(f"group: {len(named)} groupings; trained on {len(self._cuts)}, expected as many")
         q_s, q_z = self.posterior(x, y)

@@ -219,7 +219,7 @@ def _numbered(i: int, names: tuple, how: tuple) -> tuple[int, dict[str, Any]]:
 
 def _own(i: int, names: tuple, how: tuple, parent: int) -> tuple[int, dict[str, Any]]:
     """As `_numbered`, in a process that ends with the one that started it, killed or not."""
-    if not _watching:
+    if not _watching and os.getpid() != parent:
         _watching.append(threading.Thread(target=_outlive_nobody, args=(parent,), daemon=True))
         _watching[0].start()
     return _numbered(i, names, how)
