@@ -308,8 +308,9 @@ def test_own_networks(anyof):
     supervision = anyof(Labels, (6,))
     pair = LabelRelevantVAE((nn.Linear(6, 2), Irrelevant()), Decoder(5, 6))
     fit(pair, supervision, steps=2, batch_size=16, progress=False)
-    assert set(pair.players) == {"psi", "mixture", "phi", "theta", "omega"}  # no discriminator was given
-    one = LabelRelevantVAE(Both(), Decoder(5, 6), leakage=0.0)
+    assert set(pair.players) == {"psi", "mixture", "phi", "theta", "omega", "theta_d"}
+    assert pair.disc is not None  # none was given, the pixel GAN has one all the same
+    one = LabelRelevantVAE(Both(), Decoder(5, 6), leakage=0.0, lambda_gan=0.0)
     run = fit(one, supervision, steps=2, batch_size=16, progress=False)
     assert set(one.players) == {"psi", "mixture", "theta", "omega"}
     assert {"psi/lkd", "psi/kl", "psi/adv", "psi/rec"} <= set(run.metrics[-1])

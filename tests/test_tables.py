@@ -313,13 +313,13 @@ from twofold import tables
 from twofold.tables import runner
 book = tables.read("tables_sketch")
 plan = runner.plan([book], "smoke", [0], Path({out!r}), Path({desk!r}), ["slow"])
-runner.run(plan, data_dir=Path({desk!r}), progress=False)
+runner.run(plan, data_dir=Path({desk!r}), progress=False, jobs={jobs})
 """
 
 
 def test_killed_and_run_again(tmp_path):
     out = tmp_path / "results"
-    code = KILLED.format(tests=str(Path(__file__).parent), out=str(out), desk=str(tmp_path))
+    code = KILLED.format(tests=str(Path(__file__).parent), out=str(out), desk=str(tmp_path), jobs=1)
     process = subprocess.Popen([sys.executable, "-c", code])
     try:
         deadline = time.monotonic() + 300
@@ -335,6 +335,33 @@ def test_killed_and_run_again(tmp_path):
     assert go(sketch("slow"), out, tmp_path).plan.kept == kept
     assert len(list(out.rglob("*.json"))) == 4
     assert len(ran(tmp_path)) - before == 4 - kept
+
+
+def test_workers_end_with_a_table_that_is_killed(tmp_path):
+    """They would go on for hours: a pool's processes hold their next cells already."""
+    out, mark = tmp_path / "results", tmp_path / "mark"
+    code = KILLED.format(tests=str(Path(__file__).parent), out=str(out), desk=str(tmp_path), jobs=2)
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    try:
+        while not ran(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    workers = {int(line.split()[-1]) for line in mark.read_text().splitlines()}
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, workers))
+    assert len(ran(tmp_path)) < 4
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_a_dask_cluster_that_loses_a_worker(tmp_path, monkeypatch):

@@ -64,6 +64,8 @@ class Method(nn.Module, ABC):
     """The paper's optimiser, the same for all players or `{player: {...}}`."""
     point_s: ClassVar[bool] = False
     """Whether an s without spread will do."""
+    only_z: ClassVar[bool] = False
+    """Whether z is the whole code, and s has no dimensions."""
     needs: ClassVar[str | None] = None
     """What `prior` can't do without: "y" (a class), "examples" (images that give s) or nothing."""
 
@@ -145,6 +147,9 @@ class Method(nn.Module, ABC):
         """Networks of the user's own, tried on two observations before they train. Raises `InputError`."""
         try:
             s, z = self._infer(torch.zeros(2, *self.shape))
+            if self.only_z and s.mean.shape[-1]:
+                found = f"its s has {s.mean.shape[-1]} dimensions"
+                raise InputError(f"encoder: {found}; {type(self).__name__} has no s, z is the whole code")
             if isinstance(s, Point) and s.mean.shape[-1] and not self.point_s:
                 raise InputError(f"encoder: its s is a point; {type(self).__name__} needs a Gaussian")
             if not isinstance(z, Gaussian):

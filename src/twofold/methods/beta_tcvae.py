@@ -23,7 +23,7 @@ class BetaTCVAE(Method):
     """
 
     name = "beta-tcvae"
-    point_s = True  # whatever it is, nothing depends on it
+    only_z = True
     supervision = Images
 
     def __init__(

@@ -22,7 +22,7 @@ class DIPVAE(Method):
     """
 
     name = "dip-vae"
-    point_s = True  # whatever it is, nothing depends on it
+    only_z = True
     supervision = Images
 
     def __init__(

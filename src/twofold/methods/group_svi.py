@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from twofold import networks
 from twofold.arrays import gather, generator
 from twofold.distributions import Gaussian, Likelihood, picture
+from twofold.divergences import gathered
 from twofold.errors import InputError
 from twofold.method import Code, Facts, Method, _using, number
 from twofold.progress import Progress
@@ -113,7 +114,7 @@ class GroupSVI(Method):
     def _remember(self, decoded, x: Tensor, members: Tensor) -> None:
         """A running mean of the pixel variance that `scale=None` finds in each batch."""
         if self.nll.scale is None and isinstance(decoded, Tensor):
-            each = (decoded - x).square().flatten(1).mean(1)
+            each, members = gathered((decoded - x).square().flatten(1).mean(1)), gathered(members)
             self.updates += 1
             self.variance += ((each * members).sum() / members.sum() - self.variance) / self.updates.clamp(max=100)
 

@@ -53,7 +53,7 @@ class LabelRelevantVAE(Method):
     ones (Sec. 3.6). They may be there from the start or in a second `fit`.
 
     Networks of your own: `encoder` is the pair `(x -> s, x -> z)`, or one network `x -> (s, z)`, which then descends
-    the terms of both; `discriminator`, if any, is `(x, y) -> logit [N]`, y = -1 where the label is missing.
+    the terms of both; `discriminator` is `(x, y) -> logit [N]`, y = -1 where the label is missing (ours unless given).
     """
 
     name = "label-relevant-vae"
@@ -107,8 +107,9 @@ class LabelRelevantVAE(Method):
             del self.players["phi"]
         if lambda_adv:
             self.players["omega"] = "classifier"
+        self.projection, self.spectral = projection, spectral
         self.disc = discriminator if lambda_gan else None
-        if self.disc is not None:
+        if lambda_gan:
             self.players["theta_d"] = "disc"
 
     @classmethod
@@ -119,8 +120,7 @@ class LabelRelevantVAE(Method):
         enc_u = networks.build(arch, shape, 0, z, separate=False)[0]
         disc = None
         if lambda_gan != 0:
-            condition = "projection" if projection else None
-            disc = discriminators.build(discriminators.fitting(arch), shape, condition, spectral)
+            disc = _discriminator(discriminators.fitting(arch), shape, projection, spectral)
         return (_Half(enc_s, 0), _Half(enc_u, 1)), networks.build(arch, shape, s, z)[1], disc
 
     def bind(self, supervision):
@@ -145,6 +145,8 @@ class LabelRelevantVAE(Method):
             if self.lambda_adv:
                 widths = (nn.Linear(z, 256), networks.leaky(), nn.Linear(256, 256), networks.leaky(), nn.Linear(256, C))
                 self.classifier = nn.Sequential(*widths).to(device)
+            if self.lambda_gan and self.disc is None:
+                self.disc = _discriminator("auto", self.shape, self.projection, self.spectral).to(device)
             if hasattr(self.disc, "grow"):
                 self.disc.grow(C)
         if facts["labelled"]:
@@ -277,6 +279,10 @@ class LabelRelevantVAE(Method):
     def reference_s(self, n):
         """The mixture's mean [Zheng19, Eq. 11]: of no class."""
         return self.total().mean.detach().cpu().expand(n, -1)
+
+
+def _discriminator(arch: str, shape, projection: bool, spectral: bool) -> discriminators.Discriminator:
+    return discriminators.build(arch, shape, "projection" if projection else None, spectral)
 
 
 class _Half(nn.Module):

@@ -23,7 +23,7 @@ class SymmetricVAE(Method):
     """
 
     name = "symmetric-vae"
-    point_s = True  # whatever it is, nothing depends on it
+    only_z = True
     supervision = Images
     players = {"model": "enc dec", "d": "d"}
     optim = {"name": "adam", "lr": 1e-4, "betas": (0.5, 0.99), "eps": 1e-8}

@@ -17,7 +17,7 @@ class VAE(Method):
     """
 
     name = "vae"
-    point_s = True  # whatever it is, nothing depends on it
+    only_z = True
     supervision = Images
 
     def __init__(
