@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from test_contract import label
-from twofold import accumulate, fit, generate, inpaint, interpolate, networks, reconstruct, retrieve, swap
+from twofold import accumulate, fit, generate, inpaint, interpolate, reconstruct, retrieve, swap
 from twofold.distributions import Gaussian
 from twofold.errors import InputError, UnsupportedError
 from twofold.method import Code
-from twofold.methods import CLASSES, MLVAE, VAE, Contrastive
-from twofold.supervision import Groups, Images
+from twofold.methods import CLASSES, MLVAE, VAE, Contrastive, Mathieu
+from twofold.supervision import Groups
 
 OPERATIONS = {  # each by its smallest call, for methods without an encoder
     "swap": lambda m, x, y: swap(m, x, x, y, y),
@@ -268,9 +268,8 @@ def test_retrieve_in_a_large_gallery():
 
 
 def test_points_are_averaged():
-    method = VAE(*networks.build("zheng19-toy", (6,), 3, 4, point=True, separate=False))
+    method = Mathieu.build((6,), s=3, z=4, arch="zheng19-toy")
     x, group = torch.rand(6, 6), [0, 0, 1, 1, 1, 0]
-    method.bind(Images(x))
     s = method.encode(x).s
     expected = torch.stack([s[[0, 1, 5]].mean(0), s[[2, 3, 4]].mean(0)])
     assert close(accumulate(method, x, group).s, expected)
