@@ -6,65 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
-
-from twofold import data, methods, metrics
-from twofold.arrays import gather
-from twofold.data import Dataset
+from twofold import data, methods
 from twofold.data.registry import Entry
-from twofold.errors import UnsupportedError
-from twofold.method import Code
-from twofold.metrics.common import sample
-from twofold.tables.cell import Cell
-from twofold.tables.judge import judge
+from twofold.tables.measures import split
 from twofold.tables.table import Column, Row, Table
 
-KINDS = ("linear", "mlp", "knn")
 SIZE = 32  # of images, at most
 VALUES = 256  # of an observation; what has more is trained for fewer steps
-
-
-def pixels(part: Dataset) -> torch.Tensor:
-    return gather(part.x, torch.arange(len(part)))
-
-
-def split(
-    cell: Cell,
-    *,
-    kinds: Sequence[str] = KINDS,
-    points: int = 5_000,
-    images: int = 1_000,
-    judge_steps: int | None = None,
-) -> dict[str, Any]:
-    """What s and z tell of the factor, by the strongest probe; how well both rebuild an observation; whether an
-    observation made of one's s and another's z shows, to a classifier that never saw the method, the class of s."""
-    name, seed = str(cell.factor), cell.protocol.split_seed
-    train, test = (part[sample(len(part), points, seed)] for part in (cell.train, cell.test))
-    y, method = test.factors[name], cell.method
-    classifier = judge(cell.train, name, judge_steps)
-    some = test[sample(len(test), images, seed + 1)]
-    wanted = some.factors[name]
-    extra: dict[str, Any] = {"classifier": classifier.accuracy(test.x, y)}
-
-    def shown(code: Code) -> metrics.Score:
-        return classifier.accuracy(method.decode(code), wanted)
-
-    try:
-        code = cell.encode(test)
-    except UnsupportedError:  # it only generates
-        return {"class of s": shown(method.prior(len(wanted), wanted)), "extra": extra}
-    told = metrics.leakage(cell.encode(train), train.factors[name], code, y, cell.seed, kinds)
-    found: dict[str, Any] = {"z": told["z"], "z bits": told["z"].information}
-    own = cell.encode(some)
-    found["MSE"] = float((method.decode(own) - pixels(some)).square().mean())
-    if method.sizes[0]:
-        other = torch.from_numpy(cell.random(41).permutation(len(some)))
-        if method.sizes[1]:
-            found["class of s"] = shown(Code(own.s, own.z[other]))
-        if not cell.given:
-            found["s"] = told["s"]
-            found["s - leak"] = told["s"].score - max(told["z"].score, told["z"].chance)
-    return found | {"extra": extra | {"s": told["s"]}}
 
 
 def small(entry: Entry) -> bool:

@@ -15,9 +15,9 @@ from twofold.data import Dataset
 from twofold.method import Method
 from twofold.metrics.common import sample
 from twofold.tables.cell import Cell
+from twofold.tables.measures import KINDS
 from twofold.tables.table import Column, Row, Table
 
-KINDS = ("linear", "mlp", "knn")
 PAPER = {"beta": 2.0, "lambda_s": 100.0, "leakage": 0.0}  # 100: the paper says "large"
 
 

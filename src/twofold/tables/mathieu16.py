@@ -12,9 +12,9 @@ from twofold.method import Code, Method
 from twofold.methods.mathieu import SpecifiedEncoder
 from twofold.metrics.common import sample
 from twofold.tables.cell import Cell
+from twofold.tables.measures import KINDS
 from twofold.tables.table import Column, Row, Table
 
-KINDS = ("linear", "mlp", "knn")
 ATTRIBUTES = ("gender", "body", "armor", "hair", "arm", "greaves", "weapon")
 PAPER = {"leakage": 0.0, "kl": 1.0}  # Eq. 5, what is ours left out
 

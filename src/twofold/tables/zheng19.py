@@ -18,7 +18,7 @@ from twofold.method import Code, Method
 from twofold.metrics.common import sample
 from twofold.supervision import Labels
 from twofold.tables.cell import Cell
-from twofold.tables.judge import judge
+from twofold.tables.measures import KINDS, judge
 from twofold.tables.table import Column, Row, Table
 
 # -- class-conditional generation --------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def unlabelled(
     labels: int | None = None,
     unseen: Sequence[int] = (),
     points: int = 10_000,
-    kinds: Sequence[str] = ("linear", "mlp", "knn"),
+    kinds: Sequence[str] = KINDS,
     judge_steps: int | None = None,
 ) -> dict[str, Any]:
     """The strongest probes on s and z, and whether a swap shows the class of s. `labels` a class and the `unseen`
