@@ -437,6 +437,28 @@ def test_killed_while_training_and_resumed_is_undisturbed(here):
     assert steps == [str(step) for step in range(1, 61)]
 
 
+def test_ctrl_c_keeps_the_step_that_it_falls_in(here, monkeypatch, capsys):
+    from twofold.training import _Loop
+
+    one = _Loop.step
+
+    def step(self, number, norms=False):
+        if number == 6:
+            signal.raise_signal(signal.SIGINT)
+        return one(self, number, norms)
+
+    line = f"train ml-vae ok.npz {QUICK} --steps 500 --out"
+    with monkeypatch.context() as patch:
+        patch.setattr(_Loop, "step", step)
+        assert run(f"{line} part") == 130
+    err = capsys.readouterr().err
+    assert "at step 7, which is kept; go on by: twofold train --resume --out part" in err
+    assert run("train --resume --out part") == 0
+    assert run(f"{line} whole") == 0
+    assert Path("part/method.safetensors").read_bytes() == Path("whole/method.safetensors").read_bytes()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def interrupted(monkeypatch, at: int, error: BaseException):
     """Makes a training stop with `error` at a step."""
     from twofold.training import Progress

@@ -205,6 +205,10 @@ class Evaluation:
     @property
     def headline(self) -> str:
         """What s and z tell of the factor that s is about, in one or two sentences."""
+        if self.about is None and self.background is not None:
+            s, z = (interval(self.background.told_apart[half]) for half in "sz")
+            chance = number(self.background.told_apart["s"].chance, self.background.told_apart["s"])
+            return f"Target or background: s tells with accuracy {s}, z with {z}, chance {chance}."
         if self.about not in self.factors:
             why = self.skipped.get(f"factor {self.about}", "no factor says what s is about")
             return f"What s and z tell was not measured: {self.skipped.get('codes', why)}."

@@ -7,9 +7,12 @@ import json
 import logging
 import math
 import os
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
@@ -100,7 +103,8 @@ def fit(
     device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps". devices: processes that share each batch.
     precision: "auto" (float32), "bf16" (mixed).
     out: a folder for checkpoints, metrics and the trained method; one that exists is refused, unless `resume`, which
-    goes on from its last checkpoint and gives the weights of an undisturbed run (bit for bit on a CPU).
+    goes on from its last checkpoint and gives the weights of an undisturbed run (bit for bit on a CPU). An interruption
+    (Ctrl-C) keeps the step that it falls in; a second one stops at once.
     optim: settings over the paper's: `{"lr": 1e-4}` for all players, or `{player: {"name": "sgd", "lr": 0.1}}`.
     checkpoint_every: seconds between checkpoints. about: JSON-able facts for the run's config.json (which data, say).
 
@@ -274,11 +278,17 @@ class _Loop:
         start = saved = time.perf_counter()
         self.logged = first
         try:
-            with Progress(type(self.method).__name__, plan.steps, plan.progress and self.fabric.is_global_zero) as bar:
+            with (
+                _interrupts(bool(plan.out) and self.fabric.world_size == 1) as asked,
+                Progress(type(self.method).__name__, plan.steps, plan.progress and self.fabric.is_global_zero) as bar,
+            ):
                 for step in range(first, plan.steps):
                     at = step + 1
                     log = at % self.every == 0 or at == plan.steps
                     norms = self.step(step, log)
+                    if asked and at < plan.steps:
+                        self._save(at)
+                        raise KeyboardInterrupt(f" at step {at}, which is kept")
                     if not log:
                         continue
                     row = self._log(at, time.perf_counter() - start, norms)
@@ -409,6 +419,29 @@ class _Loop:
                     _, _, i, name = key.split("/")
                     state.setdefault(int(i), {})[name] = value
             optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+@contextmanager
+def _interrupts(wait: bool) -> Iterator[list[int]]:
+    """What Ctrl-C fills, for the loop to stop between two steps: within one, some players have moved and others not.
+
+    A second one stops at once, as does every one without `wait`.
+    """
+    asked: list[int] = []
+    if not wait or threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def note(number: int, _: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
 
 
 def _players(method: Method) -> dict[str, list[nn.Parameter]]:

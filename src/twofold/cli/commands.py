@@ -185,9 +185,9 @@ def _train(
                 optim=None if told.lr is None else {"lr": told.lr},
                 about=about,
             )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             begun = (run / "checkpoint.safetensors").is_file()
-            hint = f"; go on by: twofold train --resume --out {shlex.quote(str(run))}"
+            hint = f"{interrupt}; go on by: twofold train --resume --out {shlex.quote(str(run))}"
             raise KeyboardInterrupt(hint if begun else "") from None
         except TwofoldError:
             raise
