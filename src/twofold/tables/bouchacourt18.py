@@ -80,8 +80,12 @@ def unseen(
         other = torch.from_numpy(cell.random(41).permutation(len(some)))
         swapped = cell.method.decode(Code(code.s, code.z[other]))
         seen = judging.consistency(judges, some, some, None, swapped, other)  # pyright: ignore[reportArgumentType]
-        found["swap shows s"], found["judge"] = (getattr(seen[name], what).score for what in ("swap_s", "real"))
-        found["swap shows z"] = sum(seen[about].swap_z.score for about in pose) / len(pose)
+
+        def score(factor: str, what: str) -> float:
+            return getattr(seen[factor], what).score
+
+        found |= {"swap shows s": score(name, "swap_s"), "judge": score(name, "real")}
+        found["swap shows z"] = sum(score(about, "swap_z") for about in pose) / len(pose)
         extra["judges"] = seen
     known = {column.name for column in UNSEEN}
     return {k: v for k, v in found.items() if k in known} | {"extra": extra | {"pose": told}}
