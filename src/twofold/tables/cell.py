@@ -153,7 +153,7 @@ class Cell:
         if row.control == "constant":
             return controls.constant(self.train, self.protocol.s, self.protocol.z)
         if row.control == "supervised":
-            made, images = controls.supervised(self.train, self.factor, self.protocol, row.options, self.seed)
+            made, images = controls.supervised(self.train, self.factor, self.protocol, self.seed)
             return self.fit(made, images, optim=None)
         if row.control == "untrained":
             method = self.build()

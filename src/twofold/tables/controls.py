@@ -106,13 +106,9 @@ class Supervised(Method):
         yield {"model": told, "decoder": {"rec": (undone - draw.x).square().flatten(1).sum(1).mean()}}
 
 
-def supervised(
-    train: Dataset, factor: str | None, protocol: Protocol, options: Mapping[str, Any], seed: int
-) -> tuple[Supervised, Images]:
-    """An untrained `Supervised` and what it learns from. `options`: `factors`, those to learn (default: `factor`)."""
-    for name in options:
-        choose("option of supervised", name, ("factors",))
-    names: Sequence[str] = options.get("factors") or ([factor] if factor else list(train.factors))
+def supervised(train: Dataset, factor: str | None, protocol: Protocol, seed: int) -> tuple[Supervised, Images]:
+    """An untrained `Supervised` and what it learns from: the option `factors` of the protocol (default: `factor`)."""
+    names: Sequence[str] = protocol.options.get("factors") or ([factor] if factor else list(train.factors))
     for name in names:
         choose("factors", name, train.factors)
     targets = {name: train.factors[name] for name in names}
