@@ -354,6 +354,27 @@ def test_observations_are_encoded_once(parts, monkeypatch):
     assert seen == [72, 48, 48]  # the parts, and the swapped
 
 
+def test_evidence_of_groups_is_put_together(run, parts, found):
+    q = run.method.posterior(parts[1].x)[0]
+    y = parts[1].factors["kind"]
+    assert list(found.evidence) == ["s", "z", "single z"]
+    assert found.evidence["s"] == metrics.evidence(q, y, 2, k=(1, 2), trials=3)  # 12 of a class: three times 2 of K
+    assert not found.few_shot  # every class was seen
+    assert "put together, single z: k = 1:" in found.table().caption
+
+
+def test_groups_never_seen_are_identified():
+    data = blobs(n=240)
+    data.factors["who"] = torch.arange(240) // 20
+    train, test = data.split((0.5, 0.5), by="who")
+    method = trained(methods.MLVAE, train, evidence="mixture").method
+    found = evaluate(method, train, test, factor="who", **QUICK)
+    q = method.posterior(test.x)
+    assert found.few_shot["z"] == metrics.few_shot(q[1], test.factors["who"], (1, 2, 5, 10))
+    assert found.evidence["s"].evidence == "mixture"
+    assert Evaluation.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+
+
 def test_unseen_classes_are_probed_on_halves_of_the_test_part():
     data = vectors(240)
     data.factors["who"] = torch.arange(240) // 20

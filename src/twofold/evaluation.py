@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from twofold import judging, metrics
+from twofold import accumulation, judging, metrics
 from twofold.arrays import generator, unit
 from twofold.data import Dataset
 from twofold.errors import InputError, UnsupportedError, choose
@@ -21,7 +21,7 @@ from twofold.metrics.common import sample
 from twofold.metrics.leakage import family
 from twofold.metrics.probe import KINDS
 from twofold.progress import Progress
-from twofold.supervision import Labels, Reference
+from twofold.supervision import Groups, Images, Labels, Reference
 
 MANY = 50  # classes; beyond, no linear probe (slow) and no clusters
 KS = (1, 5, 10)  # neighbours retrieved
@@ -54,6 +54,9 @@ def evaluate(
     reconstructions from both halves and from either, what is found again in swapped images and, for methods that learn
     from a reference set, the distance of target and background in z, the size of s on the background, and whether a
     probe tells the two apart.
+
+    Of methods that learn from groups (and from images alone, to compare): what the codes of several observations of a
+    class tell together, and, where classes are new, how well few examples identify them.
 
     Independent judges learn the factors from the real training observations and look at what is reconstructed, swapped
     and generated (see `metrics.classifier`): does a swap have the class of what gave s? Of generated observations: the
@@ -105,7 +108,7 @@ def evaluate(
     codes: _Codes | None = None
     swap = contrast = y = other = mixed = None
     outputs: dict[str, Tensor] = {}
-    with Progress("evaluate", len(chosen) + 5, progress) as bar:
+    with Progress("evaluate", len(chosen) + 6, progress) as bar:
         try:
             codes = _encode(method, fit, held, factor)
             fit, held = codes.fit, codes.held
@@ -175,6 +178,15 @@ def evaluate(
         elif codes and method.supervision is Reference:
             skipped["background"] = f"{train.name} has no background set; name one by background='FACTOR=VALUE'"
         bar.update(len(chosen) + 5)
+
+        evidence, few_shot = {}, {}
+        if codes and codes.posteriors and factor in found and not held.factors[factor].is_floating_point():
+            rule, unseen = getattr(method, "evidence", "product"), bool(found[factor].note)
+            evidence, few_shot, refused = accumulation.accumulated(
+                codes.posteriors, held.factors[factor], rule, unseen, seed
+            )
+            skipped |= refused
+        bar.update(len(chosen) + 6)
     return Evaluation(
         method=type(method).__name__,
         data=train.name,
@@ -191,6 +203,8 @@ def evaluate(
         skipped=skipped,
         consistency=told,
         generation=made,
+        evidence=evidence,
+        few_shot=few_shot,
     )
 
 
@@ -218,10 +232,15 @@ class _Codes(NamedTuple):
     train: Code
     test: Code
     given: bool  # encoding takes the label
+    posteriors: dict[str, Any] | None = None  # of the test part; where they may be put together
 
 
 def _encode(method: Method, fit: Dataset, held: Dataset, factor: str | None) -> _Codes:
     try:
+        if method.supervision in (Groups, Images):
+            seen = method.encode(fit.x)
+            q_s, q_z = method.posterior(held.x)
+            return _Codes(fit, held, seen, Code(q_s.mean, q_z.mean), False, {"s": q_s, "z": q_z})
         return _Codes(fit, held, method.encode(fit.x), method.encode(held.x), given=False)
     except UnsupportedError:
         raise

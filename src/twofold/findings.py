@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from twofold.errors import InputError
-from twofold.metrics import Clustering, Diversity, Probe, Retrieval, Score
+from twofold.metrics import Clustering, Diversity, Evidence, FewShot, Probe, Retrieval, Score
 from twofold.metrics.common import Result
 
 NOTHING = 0.02  # of what a reconstruction gains over the mean observation
@@ -137,6 +138,10 @@ class Evaluation:
     """By factor: what independent judges find in reconstructed and in swapped observations."""
     generation: dict[str, Generated] = field(default_factory=dict)
     """Of "class" (s of that class), "examples" (s of held-out observations), "prior", and "real": held-out ones."""
+    evidence: dict[str, Evidence] = field(default_factory=dict)
+    """Of "s" and "z" put together over k observations of a class, and of "single z"."""
+    few_shot: dict[str, FewShot] = field(default_factory=dict)
+    """By half: classes that training never saw, identified from k examples of each."""
 
     @property
     def verdict(self) -> Verdict:
@@ -304,6 +309,8 @@ class Evaluation:
             f"{name}, by a judge that learned it from real images: {_told(j)}" for name, j in self.consistency.items()
         ]
         rows += [f"{_SOURCE[source]}: {made}" for source, made in self.generation.items()]
+        rows += [f"put together, {name}: {told}" for name, told in self.evidence.items()]
+        rows += [f"never seen, identified by {half}: {told}" for half, told in self.few_shot.items()]
         rows += [str(self.background)] if self.background else []
         return "\n".join(rows)
 
@@ -351,7 +358,17 @@ def _generated(part: Mapping[str, Any]) -> Generated:
     return Generated(**_with(part, kept=part["kept"] and _score(part["kept"]), diversity=d))
 
 
-LATER = {"consistency": _consistency, "generation": _generated}  # files of the first version lack them
+def _trials(kind: type, part: Mapping[str, Any]) -> Any:
+    tuples = {name: tuple(map(tuple, v)) if name != "k" else tuple(v) for name, v in part.items() if type(v) is list}
+    return kind(**_with(part, **tuples))
+
+
+LATER = {  # files of the first versions lack them
+    "consistency": _consistency,
+    "generation": _generated,
+    "evidence": partial(_trials, Evidence),
+    "few_shot": partial(_trials, FewShot),
+}
 
 
 def number(value: float, probe: Probe | Score) -> str:

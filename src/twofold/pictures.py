@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from twofold import figures, judging, operations
+from twofold import curves, figures, judging, operations
 from twofold.arrays import generator, unit
 from twofold.data import Dataset
 from twofold.errors import UnsupportedError
@@ -308,6 +308,18 @@ def _points(on: Subject) -> Figure:
     return figures.point_panels(panels, names=on.test.names.get(on.factor or ""), behind=real)
 
 
+def _evidence(on: Subject) -> Figure:
+    if not on.evaluation.evidence:
+        raise UnsupportedError(f"no evidence of {type(on.method).__name__} was put together")
+    return curves.evidence_curves(on.evaluation.evidence)
+
+
+def _few_shot(on: Subject) -> Figure:
+    if not on.evaluation.few_shot:
+        raise UnsupportedError("no groups that training never saw were identified")
+    return curves.few_shot_curves(on.evaluation.few_shot)
+
+
 def _losses(on: Subject) -> Figure:
     if not on.metrics:
         raise UnsupportedError("no losses were handed over (Run.metrics, or the metrics.csv of a run)")
@@ -404,6 +416,19 @@ PICTURES = {
         "Inpainting",
         "The part that is covered is encoded as 0 and filled in from the reconstruction; what is not covered stays.",
         _inpainting,
+    ),
+    "evidence": Picture(
+        "Evidence that accumulates",
+        "What a classifier finds in the codes of k held-out observations of one class put together, as the method puts "
+        "them; single z: each observation keeps its own. Bands are a standard deviation over trials, dotted lines "
+        "chance. s should rise with k; z, put together, should stay at chance.",
+        _evidence,
+    ),
+    "few-shot": Picture(
+        "Who is it?",
+        "Groups that training never saw, told apart by k examples of each: by the nearest centroid and by a logistic "
+        "regression on the code. s should be far above the dotted line, z near it.",
+        _few_shot,
     ),
     "losses": Picture(
         "Training",
