@@ -409,6 +409,17 @@ def test_folder_of_sub_folders(tmp_path):
     assert load(tmp_path, grey=True, size=(9, 8)).x.shape == (3, 1, 9, 8)
 
 
+def test_folder_with_images_of_no_known_label(tmp_path):
+    for i, name in enumerate(("cat", "ant", "new", "new")):
+        picture(tmp_path / name / f"{i}.png", 10 * i, mode="L")
+    data = load(tmp_path, unlabelled="new")
+    assert data.factors["label"].tolist() == [0, 1, -1, -1]
+    assert data.names["label"] == ("ant", "cat")
+    assert data.labels().y.tolist() == [0, 1, -1, -1]
+    with refused("unlabelled: 'old'.*ant, cat, new"):
+        load(tmp_path, unlabelled="old")
+
+
 def test_flat_folder_of_grey_images_and_other_modes(tmp_path):
     picture(tmp_path / "a.png", 7, mode="L")
     Image.fromarray(np.full((10, 12), 257 * 9, np.uint16)).save(tmp_path / "b.png")

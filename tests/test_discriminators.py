@@ -68,6 +68,16 @@ def test_grow_keeps_what_fits():
     assert net.embed[0] is before
     net.grow(4)
     assert net.embed[0].num_embeddings == 4
+    assert torch.equal(net.embed[0].weight[:3], before.weight)
+
+
+def test_grow_keeps_what_was_learned_under_spectral_norm():
+    net = discriminators.build("mlp", (6,), "embedding", spectral=True)
+    net.grow(3)
+    before = [table.parametrizations.weight.original.clone() for table in net.embed]
+    net.grow(5)
+    for table, old in zip(net.embed, before, strict=True):
+        assert torch.equal(table.parametrizations.weight.original[:3], old)
 
 
 def test_spectral_norm_bounds_every_layer():

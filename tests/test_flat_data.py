@@ -32,6 +32,14 @@ def patients(tmp_path):
     return path, np.round(values, 6)
 
 
+def test_a_class_that_is_not_known_is_minus_one(tmp_path):
+    path = tmp_path / "some.csv"
+    path.write_text("a,b,kind\n1,2,x\n3,4,-1\n5,7,y\n")
+    data = load(path)
+    assert data.factors["kind"].tolist() == [0, -1, 1]
+    assert data.names["kind"] == ("x", "y")
+
+
 def test_missing_values_are_refused_or_dealt_with_and_recorded(patients):
     path, values = patients
     with pytest.raises(InputError, match=r"3 missing or infinite values in 2 of 4 columns \(height 2, score 1\); pass"):

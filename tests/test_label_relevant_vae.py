@@ -283,6 +283,8 @@ def test_class_codes(anyof):
     expected = torch.stack([e * (m.log_var[c].exp() + 1e-4).sqrt() + m.mu[c] for e, c in zip(noise, y)])
     assert torch.allclose(m.class_s(noise, y), expected, atol=1e-5)
     assert not m.class_s(noise, y).requires_grad
+    with pytest.raises(InputError, match="y: class 9; the labelled classes are"):
+        m.class_s(noise, y + 9)
 
 
 def test_own_networks(anyof):

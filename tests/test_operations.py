@@ -194,6 +194,8 @@ def test_inpaint(ready, form):
     seen = x.clone()
     seen[..., 4:] = 0
     assert close(found[..., 4:], reconstruct(m, seen, y=y)[..., 4:])
+    other[..., 4:] = float("nan")
+    assert torch.equal(found, inpaint(m, other.numpy(), mask, y))
     pixels = (x * 255).byte()
     assert torch.equal(inpaint(m, pixels, mask, y)[..., :4], (pixels * (1 / 255))[..., :4])
     assert torch.equal(inpaint(m, x, torch.zeros(8, 8), y), x)

@@ -40,7 +40,7 @@ class Discriminator(nn.Module):
                     spectral_norm(module)
 
     def grow(self, classes: int) -> None:
-        """Make the parameters for so many classes; those for as many or more are kept. For `Method.bind`."""
+        """Make the parameters for so many classes; those that are there are kept. For `Method.bind`."""
         if self.condition is None or classes <= self.classes:
             return
         sizes = [self.linear.in_features]
@@ -50,6 +50,9 @@ class Discriminator(nn.Module):
         tables = [nn.Embedding(classes, size).to(like.device) for size in sizes]
         for table in tables:
             nn.init.normal_(table.weight, std=0.1)  # as small as the layers that it joins
+        for table, old in zip(tables, self.embed):
+            weight = old.parametrizations.weight.original if self.spectral else old.weight  # pyright: ignore
+            table.weight.data[: self.classes] = weight.data  # pyright: ignore
         self.embed = nn.ModuleList([spectral_norm(table) if self.spectral else table for table in tables])
         self.classes = classes
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -125,15 +126,15 @@ def inpaint(method: Method, x, mask, y=None) -> Tensor:
     `mask` is 1 where corrupted, `[H, W]`, `[C, H, W]` or `[N, C, H, W]` (for vectors `[D]` or `[N, D]`). What it covers
     is set to 0 before encoding, whatever stands there.
     """
-    x = _unit(x)
+    x = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
     mask = torch.as_tensor(mask, dtype=torch.float32)
     try:
-        mask = mask.expand_as(x)
+        mask = mask.expand(x.shape)
     except RuntimeError:
         raise InputError(f"mask: {shown(mask)}; expected one that fits {tuple(x.shape)}") from None
     if not ((mask == 0) | (mask == 1)).all():
         raise InputError("mask: values other than 0 and 1; expected 1 where corrupted, 0 elsewhere")
-    seen = x * (1 - mask)
+    seen = _unit(torch.where(mask == 1, torch.zeros_like(x), x))  # before the check: NaN may mark what is missing
     return mask * method.decode(method.encode(seen, y)) + seen
 
 

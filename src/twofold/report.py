@@ -308,17 +308,19 @@ def _settings(
     plain = {k: v for k, v in config.items() if not isinstance(v, Mapping) and k not in ("method", "supervision")}
     groups = {"Run": own | ({"data, hash": plain.pop("data")} if "data" in plain else {}) | plain}
     groups |= {titles.get(name, name): value for name, value in config.items() if isinstance(value, Mapping)}
-    return [(title, rows) for title, values in groups.items() if (rows := _flat(values))]
+    automatic = {titles["config"]: "automatic"}  # a method's options that it chooses by itself
+    return [(title, rows) for title, values in groups.items() if (rows := _flat(values, "", automatic.get(title, "")))]
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _flat(values: Mapping[str, Any], prefix: str = "", none: str = "") -> list[tuple[str, str]]:
+    """Names and values as text, and `none` for what is None; without it such are left out."""
     rows = []
     for name, value in values.items():
         if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{name}.")
-        elif value is not None:
+            rows += _flat(value, f"{prefix}{name}.", none)
+        elif value is not None or none:
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            rows.append((f"{prefix}{name}", text))
+            rows.append((f"{prefix}{name}", none if value is None else text))
     return rows
 
 

@@ -12,12 +12,18 @@ import numpy as np
 from twofold.data.dataset import Dataset
 from twofold.data.options import whole
 from twofold.data.pixels import as_mode, is_grey
-from twofold.errors import InputError, shown
+from twofold.errors import InputError, choose, shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 
 
-def folder(path: Path, *, size: int | tuple[int, int] | None = None, grey: bool | None = None) -> Dataset:
+def folder(
+    path: Path,
+    *,
+    size: int | tuple[int, int] | None = None,
+    grey: bool | None = None,
+    unlabelled: str | None = None,
+) -> Dataset:
     """The images under `path`; the first level of sub-folders is the factor `label`, in sorted order.
 
     Without sub-folders there is no factor, and `images()` is what it gives. Hidden files and files of other kinds are
@@ -26,6 +32,7 @@ def folder(path: Path, *, size: int | tuple[int, int] | None = None, grey: bool 
     Options:
         size: resize to size x size, or (height, width); else all images must agree.
         grey: True: one channel, False: three; None: one if no image has colour.
+        unlabelled: the sub-folder of images whose label is not known: theirs is -1.
 
     Raises one `InputError` that names the files that can't be read, or the sizes that differ.
     """
@@ -69,7 +76,12 @@ def folder(path: Path, *, size: int | tuple[int, int] | None = None, grey: bool 
             x[i] = pixels if grey else pixels.transpose(2, 0, 1)
 
     _refuse(path, files, _attempt(read, range(len(files)))[1])
-    return Dataset(x, {"label": inside} if inside else None, name=path.name)
+    if unlabelled is None:
+        return Dataset(x, {"label": inside} if inside else None, name=path.name)
+    choose("unlabelled", unlabelled, sorted(set(inside)))
+    names = tuple(sorted({*inside} - {unlabelled}))
+    label = np.array([-1 if name == unlabelled else names.index(name) for name in inside])
+    return Dataset(x, {"label": label}, name=path.name, names={"label": names})
 
 
 def _images(path: Path) -> list[Path]:

@@ -54,8 +54,8 @@ def table(
 ) -> Dataset:
     """A `.csv` or `.tsv` file whose first line names the columns.
 
-    Numeric columns are `x`; columns of text or of true and false, and those named, are factors. A column without a name
-    that numbers the rows is an index and is left out.
+    Numeric columns are `x`; columns of text or of true and false, and those named, are factors, in which -1 says "not
+    known". A column without a name that numbers the rows is an index and is left out.
 
     Options:
         factors, factor: columns that are factors though they hold numbers (whole ones are classes); `factor` is the
@@ -123,7 +123,7 @@ def _complete(path: Path, frame, columns: list[str], missing: str | None, scale)
         what = ", ".join(f"{name} {count}" for name, count in lacks.head(8).items()) + ", ..." * (len(lacks) > 8)
         raise InputError(
             f"{path}: {int(lacks.sum())} missing or infinite values in {len(lacks)} of {frame.shape[1]} columns "
-            f"({what}); pass missing='drop', missing='mean' or missing='median'"
+            f"({what}); pass missing='drop', missing='mean' or missing='median' (a class that is not known may be -1)"
         )
     if missing == "drop":
         whole = frame.dropna()
@@ -155,6 +155,7 @@ def _factor(column) -> tuple[np.ndarray, tuple[str, ...]]:
         if not known.all():
             raise InputError(f"factor: {column.name!r} lacks {int((~known).sum())} real values; use missing='drop'")
         return values, ()
+    known = known & (column.astype(str) != "-1").to_numpy()
     names, codes = np.unique(column[known].astype(str).to_numpy(str), return_inverse=True)
     out = np.full(len(column), -1)
     out[known] = codes

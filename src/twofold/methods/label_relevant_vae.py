@@ -30,10 +30,10 @@ class LabelRelevantVAE(Method):
 
     Of s: `lambda_lkd` weights the likelihood of s (Eq. 7). `lambda_rec_s` weights the reconstruction term of the
     encoder of s: 1 in the paper, of half the squared error, which on images is worth a few hundredths of ours. The
-    lower it is, the less of the style is in s and the more in z: at 1, with `lambda_lkd` 1, z fell silent on digits and
-    swaps showed nothing of it. `sigma_s` is the deviation of q(z_s|x) in training: the paper lets it go to
-    0, and its likelihood then grows without bound as mixture and codes shrink together; with noise of a fixed size the
-    variances settle above its square. They never go below 1e-4 either way.
+    lower `lambda_rec_s` is, the less of the style is in s and the more in z: near 1 z may fall silent.
+    `sigma_s` is the deviation of q(z_s|x) in training: the paper lets it go to 0, and its likelihood then grows without
+    bound as mixture and codes shrink together; with noise of a fixed size the variances settle above its square. They
+    never go below 1e-4 either way.
 
     Of z: `lambda_kl` weights its KL (Eq. 3). `lambda_rec` weights its encoder's reconstruction term. `lambda_adv`
     weights the term that makes the classifier's output uniform (Eq. 5); 0: no classifier; at 10 its noise silenced z
@@ -173,7 +173,14 @@ class LabelRelevantVAE(Method):
         """`noise [n, d_s]`, standard normal, mapped to the classes `y [n]`: noise * sigma_y + mu_y [Zheng19, Sec. 4.3].
 
         Lines in `noise` are walks within a class, and the same noise in two classes the columns of Fig. 4a.
+        Raises `InputError` for a class that training had no label of.
         """
+        if getattr(self, "mu", None) is None:
+            raise InputError(f"y: {self.name} knows no classes before it is trained (fit)")
+        p_c = self.p_c.cpu()
+        strange = [c for c in y.tolist() if not (0 <= c < len(p_c) and p_c[c] > 0)]
+        if strange:
+            raise InputError(f"y: class {strange[0]}; the labelled classes are {p_c.nonzero()[:, 0].tolist()}")
         q = self.mixture
         q = Gaussian(q.mean.detach().cpu(), q.log_var.detach().cpu())[y]
         return q.mean + q.stddev * noise
@@ -270,9 +277,6 @@ class LabelRelevantVAE(Method):
         y = y.expand(n) if y.ndim == 0 else y
         if len(y) != n:
             raise InputError(f"y: {len(y)} classes for n = {n}; expected one, or one each")
-        strange = [c for c in y.tolist() if not (0 <= c < len(p_c) and p_c[c] > 0)]
-        if strange:
-            raise InputError(f"y: class {strange[0]}; the labelled classes are {p_c.nonzero()[:, 0].tolist()}")
         s, z = self.sizes
         return Code(self.class_s(torch.randn(n, s), y), torch.randn(n, z))
 
