@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 from torch import nn
@@ -756,7 +757,7 @@ def test_the_report_is_one_whole_file(tmp_path, run, parts, found):
         assert title in there.text
     for table in (report._judged(found), report._generated(found), report._linear(found)):
         assert all(value in there.text for row in table for value in row)
-    assert {p.stem for p in (tmp_path / "figures").iterdir()} == set(report.PICTURES) - {"points"}
+    assert {p.stem for p in (tmp_path / "figures").iterdir()} == set(report.PICTURES) - {"points", "few-shot"}
     assert path.stat().st_size < 3_000_000
 
 
@@ -768,14 +769,14 @@ def test_the_report_is_a_function_of_its_seed(tmp_path, run, parts, found, monke
     for seed in (0, 0, 1):
         kwargs = {"train": parts[0], "test": parts[1], "evaluation": found.as_dict(), "config": {}, "seed": seed}
         report.write(tmp_path / "r.html", method=run.method, **kwargs)
-    count = len(report.PICTURES) - 2
+    count = len(report.PICTURES) - 3
     assert read(tmp_path / "r.html").text.count("no losses were handed over") == 1
     same, other = (
         [all(map(np.array_equal, a, b)) for a, b in zip(shown[:count], shown[i * count : (i + 1) * count], strict=True)]
         for i in (1, 2)
     )
     assert all(same)
-    assert sum(other) == 2  # the evaluation is the same, and all of this small test part is in the map
+    assert sum(other) == 3  # the evaluation is the same, evidence too, and all of this small test part is in the map
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -800,7 +801,7 @@ def test_reports_on_any_shape(tmp_path, sketched, shape, absent):
         tmp_path / "r.html", method=done.method, train=train, test=test, metrics=done.metrics,
         evaluation=evaluate(done.method, train, test, **QUICK),
     )  # fmt: skip
-    assert left_out(path) == absent
+    assert left_out(path) == absent | {"few-shot"}
 
 
 def left_out(path) -> set[str]:
@@ -813,7 +814,7 @@ def test_a_method_without_s(tmp_path, sketched, parts):
     method = methods.VAE.build(parts[0].shape, z=3)
     found = evaluate(method, *parts, **QUICK)
     path = report.write(tmp_path / "r.html", method=method, train=parts[0], test=parts[1], evaluation=found)
-    assert left_out(path) == WALKS | {"swap", "interpolation", "generation", "walk-s", "points", "losses"}
+    assert left_out(path) == WALKS | {"swap", "interpolation", "generation", "walk-s", "points", "few-shot", "losses"}
     assert "One code, no split" in read(path).text
 
 
@@ -822,14 +823,14 @@ def test_a_method_with_a_background(tmp_path, sketched):
     method = methods.Contrastive.build(train.shape, s=2, z=2)
     found = evaluate(method, train, test, **QUICK)
     path = report.write(tmp_path / "r.html", method=method, train=train, test=test, evaluation=found)
-    assert left_out(path) == {"points", "losses"}
+    assert left_out(path) == {"points", "evidence", "few-shot", "losses"}
     assert "Size of s on the background" in read(path).text
 
 
 def test_methods_that_lack_a_part(tmp_path, sketched):
     train, test = halves(vectors())
     for method, absent in (
-        (Given(), {"prior", "walk-s", "class-walk-s", "inpainting", "points", "losses"}),
+        (Given(), {"prior", "walk-s", "class-walk-s", "inpainting", "points", "evidence", "few-shot", "losses"}),
         (Blind(), set(report.PICTURES) - {"generation", "class-walk-z"}),
     ):
         found = evaluate(method, train, test, **QUICK)
@@ -887,6 +888,20 @@ def test_a_report_from_a_run(tmp_path, sketched, parts):
         report.from_run(folder, **data)
     with pytest.raises(MissingFileError, match="holds no run"):
         report.from_run(tmp_path / "nothing", **data)
+
+
+def test_points_of_the_plane_are_shown_as_they_were_at_earlier_steps(tmp_path, monkeypatch):
+    data = blobs((2,))
+    method = methods.ConditionalVAE.build((2,), s=2, z=2)
+    fit(method, data.labels(), steps=20, batch_size=16, out=tmp_path / "run", progress=False)
+    drawn = []
+    monkeypatch.setattr(figures, "point_panels", lambda panels, **_: drawn.extend(panels) or Figure())
+    train, test = halves(data)
+    report.from_run(tmp_path / "run", train=train, test=test, evaluation=evaluate(method, train, test, **QUICK))
+    steps = ["generated, step 1", "generated, step 2", "generated, step 6", "generated"]
+    assert [title for title, _, _ in drawn] == ["held-out", "reconstructed", *steps]
+    assert torch.equal(drawn[-1][1], operations.generate(method, len(test), y=drawn[-1][2], seed=0))
+    assert not torch.equal(drawn[-2][1], drawn[-1][1])
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,10 @@ class Subject:
         background: str | None,
         metrics: Sequence[Mapping[str, float]],
         seed: int,
+        snapshots: Mapping[int, Method] | None = None,
     ):
         self.method, self.evaluation, self.metrics, self.seed = method, evaluation, metrics, seed
+        self.snapshots = snapshots or {}
         self.background = None
         if method.supervision is Reference and (background or test.background is not None):
             test, self.background = test.contrast(background)
@@ -284,7 +286,7 @@ def _inpainting(on: Subject) -> Figure:
 
 
 def _points(on: Subject) -> Figure:
-    """What there is, what comes back, what is generated."""
+    """What there is, what comes back, what is generated, at earlier steps too where they were kept."""
     if on.method.shape != (2,):
         raise UnsupportedError("for observations of two numbers only")
     part = on.test[on.rows]
@@ -293,19 +295,23 @@ def _points(on: Subject) -> Figure:
     panels: list[tuple[str, Tensor, Tensor | None]] = [("held-out", real, y)]
     with suppress(UnsupportedError):
         panels.append(("reconstructed", on.method.decode(on.mapped[1]), y))
+    for when, method in {**{f", step {step:,}": kept for step, kept in on.snapshots.items()}, "": on.method}.items():
+        if (made := _generated(on, method, part, y)) is not None:
+            panels.append((f"generated{when}", *made))
+    return figures.point_panels(panels, names=on.test.names.get(on.factor or ""), behind=real)
+
+
+def _generated(on: Subject, method: Method, part: Dataset, y: Tensor | None) -> tuple[Tensor, Tensor | None] | None:
+    """As many points as there are, of each class; where classes have none, from the prior; else with the s of each."""
     if y is not None and (y >= 0).any():
         with suppress(UnsupportedError):
-            known = y[torch.isin(y, judging.knows(on.method, torch.tensor(on.classes(len(y))))[0])]
-            made = operations.generate(on.method, len(known), y=known, seed=on.seed)
-            panels.append(("generated, each class", made, known))
-    if len(panels) < 3 and on.method.needs is None:
-        with suppress(UnsupportedError):
-            panels.append(("generated", operations.generate(on.method, len(real), seed=on.seed), None))
-    if len(panels) < 3:
-        with suppress(UnsupportedError):
-            made = operations.generate(on.method, len(real), examples=part.x, seed=on.seed)
-            panels.append(("generated, s of each", made, y))
-    return figures.point_panels(panels, names=on.test.names.get(on.factor or ""), behind=real)
+            known = y[torch.isin(y, judging.knows(method, torch.tensor(on.classes(len(y))))[0])]
+            return operations.generate(method, len(known), y=known, seed=on.seed), known
+    with suppress(UnsupportedError):
+        if method.needs is None:
+            return operations.generate(method, len(part), seed=on.seed), None
+        return operations.generate(method, len(part), examples=part.x, seed=on.seed), y
+    return None
 
 
 def _evidence(on: Subject) -> Figure:

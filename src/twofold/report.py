@@ -41,6 +41,7 @@ def write(
     train: Dataset,
     test: Dataset,
     metrics: Sequence[Mapping[str, float]] = (),
+    snapshots: Mapping[int, Method] | None = None,
     config: Mapping[str, Any] | None = None,
     evaluation: Evaluation | Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -53,7 +54,8 @@ def write(
 
     The file holds everything: it asks nothing of the network and runs nothing.
 
-    metrics: what the training logged (`Run.metrics`). config: the run's configuration, any JSON-able mapping.
+    metrics: what the training logged (`Run.metrics`). snapshots: the method as it was at earlier steps; of points in
+    the plane. config: the run's configuration, any JSON-able mapping.
     evaluation: of `evaluate`, or its `as_dict()`; made here, with `factor` and `background`, unless given.
     seed: decides which observations are shown, and all that is drawn.
     figures_dir: a folder for the figures as PNG files, too.
@@ -71,7 +73,7 @@ def write(
         evaluation = evaluate(method, train, test, seed=seed, factor=factor, background=background, progress=progress)
     elif not isinstance(evaluation, Evaluation):
         evaluation = Evaluation.from_dict(evaluation)
-    subject = Subject(method, test, evaluation, background, metrics, seed)
+    subject = Subject(method, test, evaluation, background, metrics, seed, snapshots)
     sections: list[Section] = []
     with Progress("report", len(PICTURES), progress) as bar:
         for i, (key, (title, how, draw)) in enumerate(PICTURES.items()):
@@ -134,6 +136,7 @@ def from_run(
         train=train,
         test=test,
         metrics=_metrics(folder / "metrics.csv"),
+        snapshots=runs.RunFolder.snapshots(folder),
         config=_json(config),
         evaluation=evaluation,
         **options,

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from twofold import __version__
 from twofold.errors import InputError
-from twofold.method import read_tensors, write_tensors
+from twofold.method import Method, read_tensors, write_tensors
+from twofold.methods import load
 
 FREE = ("plan.steps", "plan.device", "plan.devices", "plan.checkpoint_every")
 """Settings that may differ when a run goes on."""
@@ -107,6 +108,17 @@ class RunFolder:
         if self.writes:
             write_tensors(self.checkpoint, tensors, about | {"step": step})
         self.good = step
+
+    def snapshot(self, step: int, method: Method) -> None:
+        """Keep the method as it is at a step."""
+        assert self.path is not None
+        method.save(self.path / "snapshots" / f"{step}.safetensors")
+
+    @staticmethod
+    def snapshots(path: Path) -> dict[int, Method]:
+        """Those that were kept in the run folder `path`, by step."""
+        found = sorted((path / "snapshots").glob("*.safetensors"), key=lambda file: int(file.stem))
+        return {int(file.stem): load(file) for file in found}
 
     def close(self) -> None:
         if self.board is not None:

@@ -43,6 +43,7 @@ OPTIMISERS = {
     "sgd": torch.optim.SGD,
     "rmsprop": torch.optim.RMSprop,
 }
+ALBUM = (0.02, 0.1, 0.3)  # of a training on points of the plane: its weights are kept then, for the report
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
@@ -257,6 +258,8 @@ class _Loop:
             "plan": {k: v for k, v in asdict(plan).items() if k not in ("out", "resume", "progress", "about")},
         }
         self.every = max(1, min(100, plan.steps // 100))
+        plane = method.shape == (2,) and plan.out and fabric.is_global_zero
+        self.album = {max(1, round(share * plan.steps)) for share in ALBUM} if plane else set()
         self.history: dict[str, list[Tensor]] = {}
         self.logged = 0  # the step of the last row
 
@@ -286,6 +289,8 @@ class _Loop:
                     at = step + 1
                     log = at % self.every == 0 or at == plan.steps
                     norms = self.step(step, log)
+                    if at in self.album:
+                        self.folder.snapshot(at, self.method)
                     if asked and at < plan.steps:
                         self._save(at)
                         raise KeyboardInterrupt(f" at step {at}, which is kept")
