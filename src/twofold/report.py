@@ -19,6 +19,7 @@ from twofold.evaluation import evaluate
 from twofold.findings import Evaluation, interval, number
 from twofold.method import Method
 from twofold.methods import load
+from twofold.metrics import Retrieval
 from twofold.pictures import PICTURES, Subject
 from twofold.progress import Progress
 
@@ -181,11 +182,15 @@ def _rows(evaluation: Evaluation) -> list[_Row]:
                     chance=number(p.chance, p),
                     bits="" if p.information is None else f"{p.information:.2f} of {p.entropy:.2f}",
                     clusters="" if c is None else f"{c.accuracy:.2f} ± {c.accuracy_spread:.2f} ({c.chance:.2f})",
-                    nearest="" if r is None else f"{r.precision[5]:.2f} ({r.chance:.2f})",
+                    nearest="" if r is None else _nearest(r),
                     probe=p.kind + ("" if p.converged else ", not converged"),
                 )
             )
     return rows
+
+
+def _nearest(found: Retrieval) -> str:
+    return f"{', '.join(f'{found.precision[k]:.2f}' for k in sorted(found.precision))} ({found.chance:.2f})"
 
 
 def _linear(evaluation: Evaluation) -> list[tuple[str, ...]]:
