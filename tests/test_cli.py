@@ -92,6 +92,7 @@ WRONG = {  # the command -> what its one line must say
     "train ml-vae digits --bta 3": ["--bta", "--beta"],
     "train ml-vae digits --lambda-s 3": ["--lambda-s"],
     "train ml-vae digits --steps": ["--steps", "requires"],
+    "train ml-vae digits --lambda-z 3": ["--lambda-z", "an option of contrastive"],
     "train ml-vae digits --steps many": ["--steps", "'many'", "whole number"],
     "train ml-vae digits --steps 1.5": ["--steps", "'1.5'", "whole number"],
     "train ml-vae digits --steps 1 --steps 2": ["--steps", "multiple"],

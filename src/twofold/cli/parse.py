@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from cyclopts import App, Group, Parameter
 from cyclopts.config import Dict
-from cyclopts.exceptions import CycloptsError, UnknownCommandError, UnusedCliTokensError
+from cyclopts.exceptions import CycloptsError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 
 from twofold import __version__
 from twofold.cli import commands, folder, source
@@ -41,9 +41,20 @@ def run(argv: list[str]) -> None:
         text = str(error)
         if isinstance(error, UnusedCliTokensError):
             text = f"{' '.join(error.unused_tokens or ())}: more words than the command takes."
+        if isinstance(error, UnknownOptionError) and argv[:1] == ["train"] and error.token:
+            text = f"{text.rstrip('.')}{_elsewhere(error.token.keyword or error.token.value)}"
         of = f" {argv[0]}" if argv and argv[0].isalpha() and not isinstance(error, UnknownCommandError) else ""
         raise InputError(f"{text.rstrip('.')}; see twofold{of} --help") from None
     command(*bound.args, **bound.kwargs)
+
+
+def _elsewhere(option: str) -> str:
+    """The methods that have an option which the one named lacks."""
+    from twofold import methods
+
+    wanted = option.lstrip("-").replace("-", "_")
+    owners = [name for name, cls in methods.names().items() if wanted in cls.options()]
+    return f", an option of {', '.join(owners)}" if owners else ""
 
 
 def _parse(argv: list[str]) -> tuple[Callable, inspect.BoundArguments]:
