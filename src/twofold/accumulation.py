@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from twofold import metrics
-from twofold.distributions import Gaussian
+from twofold.distributions import Gaussian, Point
 from twofold.errors import InputError
 from twofold.metrics import Evidence, FewShot
 
@@ -20,12 +20,13 @@ GROUPS = 20  # put together, at most
 
 
 def accumulated(
-    posteriors: dict[str, Any], y: Tensor, rule: str, unseen: bool, seed: int
+    posteriors: dict[str, Any], y: Tensor, rule: str | None, unseen: bool, seed: int
 ) -> tuple[dict[str, Evidence], dict[str, FewShot], dict[str, str]]:
     """Evidence of each half, few-shot identification where groups are `unseen`, and why what is missing is.
 
     posteriors: half -> its posterior of held-out observations. y: their classes, -1 where not known. rule: how the
-    method makes one posterior of a group's, "product" or "mixture". "single z" is z with no rule: each its own.
+    method makes one posterior of a group's, "product" or "mixture"; None where it infers groups together, for which
+    posteriors of single observations will not do. "single z" is z with no rule: each its own. At most 20 classes.
     """
     found: dict[str, Evidence] = {}
     known: dict[str, FewShot] = {}
@@ -40,6 +41,9 @@ def accumulated(
             continue
         if isinstance(q, Gaussian):
             for name, how in {"s": {"s": rule}, "z": {"z": rule, "single z": None}}[half].items():
+                if rule is None and name != "single z":
+                    skipped[f"evidence of {name}"] = "this method infers the members of a group together"
+                    continue
                 try:
                     if not ks:
                         raise InputError(f"a class has {smallest} held-out observations; three times two are needed")
@@ -55,7 +59,7 @@ def accumulated(
                 except InputError as error:
                     skipped[f"evidence of {name}"] = str(error)
         if unseen:
-            known |= _identified(half, q, y, seed, skipped)
+            known |= _identified(half, q if rule == "product" else Point(q.mean), y, seed, skipped)
     return found, known, skipped
 
 

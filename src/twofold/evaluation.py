@@ -181,7 +181,8 @@ def evaluate(
 
         evidence, few_shot = {}, {}
         if codes and codes.posteriors and factor in found and not held.factors[factor].is_floating_point():
-            rule, unseen = getattr(method, "evidence", "product"), bool(found[factor].note)
+            rule = None if hasattr(method, "infer") else getattr(method, "evidence", "product")
+            unseen = bool(found[factor].note)
             evidence, few_shot, refused = accumulation.accumulated(
                 codes.posteriors, held.factors[factor], rule, unseen, seed
             )

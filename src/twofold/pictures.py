@@ -426,8 +426,8 @@ PICTURES = {
     "evidence": Picture(
         "Evidence that accumulates",
         "What a classifier finds in the codes of k held-out observations of one class put together, as the method puts "
-        "them; single z: each observation keeps its own. Bands are a standard deviation over trials, dotted lines "
-        "chance. s should rise with k; z, put together, should stay at chance.",
+        "them (samples, of at most 20 classes); single z: each observation keeps its own. Bands are one standard "
+        "deviation over trials, dotted lines chance. s should rise with k; z, put together, should stay at chance.",
         _evidence,
     ),
     "few-shot": Picture(

@@ -69,6 +69,6 @@ class GroupKLVAE(Method):
         }
         if self.leakage:  # ours
             group = draw.group[:, None].expand(G, K).flatten()
-            told = group_dependence(*map(gathered, (q_S.mean, group, members)))
+            told = group_dependence(*map(gathered, (q_S.mean, group, members, draw.index.flatten())))
             terms["leakage"] = self.leakage * gathered(kl_S.detach()[None]).mean() * told
         yield {"model": terms}

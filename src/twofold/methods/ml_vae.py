@@ -91,8 +91,8 @@ class MLVAE(Method):
             "kl_s": self.beta * kl_C / G,
         }
         if self.leakage:  # ours; priced by what z holds, so that no weight depends on the data
-            z, real = gathered(q_S.mean), gathered(members)
-            told = sum(group_dependence(z, gathered(group), real) for group in groups)
+            z, real, row = map(gathered, (q_S.mean, members, draw.index.flatten()))  # an image may stand there twice
+            told = sum(group_dependence(z, gathered(group), real, row) for group in groups)
             terms["leakage"] = self.leakage * gathered(kl_S.detach()[None]).mean() * told
         yield {"model": terms}
 

@@ -42,6 +42,7 @@ class Cell:
     device: str = "cpu"
     steps: int = 0  # of all that was fitted
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     """What the last `fit` logged."""
     notes: dict[str, Any] = field(default_factory=dict)
@@ -139,7 +140,9 @@ class Cell:
             settings["steps"] = None
         settings |= {"seed": self.seed, "device": self.device, "progress": False} | overrides
         supervision = self.supervision(type(method)) if supervision is None else supervision
+        start = time.process_time()
         run = fit(method, supervision, **settings)
+        self.cpu_seconds += time.process_time() - start
         self.steps, self.seconds, self.history = self.steps + run.steps, self.seconds + run.seconds, run.metrics
         return run.method
 
@@ -220,6 +223,7 @@ class Cell:
             "data": self.train.hash,
             "steps": self.steps,
             "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
             "total_seconds": time.perf_counter() - start,
             "device": torch.cuda.get_device_name() if self.method.device.type == "cuda" else self.method.device.type,
         }

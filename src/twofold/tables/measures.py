@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from twofold import metrics
+from twofold import judging, metrics
 from twofold.arrays import gather
 from twofold.data import Dataset
 from twofold.errors import UnsupportedError
@@ -18,6 +18,7 @@ from twofold.tables.cell import Cell
 KINDS = ("linear", "mlp", "knn")
 
 _judges: dict[tuple[str, str, int | None], metrics.Classifier] = {}
+_learned: dict[tuple[Any, ...], tuple[Any, torch.Tensor, Any]] = {}
 
 
 def judge(part: Dataset, factor: str, steps: int | None) -> metrics.Classifier:
@@ -27,6 +28,15 @@ def judge(part: Dataset, factor: str, steps: int | None) -> metrics.Classifier:
         _judges.clear()
         _judges[key] = metrics.classifier(part.x, part.factors[factor], steps=steps)
     return _judges[key]
+
+
+def judged(train: Dataset, part: Dataset, names: Sequence[str], seed: int, most: int) -> tuple[Any, torch.Tensor, Any]:
+    """`judging.learn`, once in a process for the cells that need the same: judges, the free rows, what has none."""
+    key = (train.hash, part.hash, tuple(names), seed, most)
+    if key not in _learned:
+        _learned.clear()
+        _learned[key] = judging.learn(train, part, list(names), seed, most, torch.device("cpu"), False)
+    return _learned[key]
 
 
 def pixels(part: Dataset) -> torch.Tensor:
