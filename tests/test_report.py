@@ -371,7 +371,7 @@ def test_groups_never_seen_are_identified():
     method = trained(methods.MLVAE, train, evidence="mixture").method
     found = evaluate(method, train, test, factor="who", **QUICK)
     q = method.posterior(test.x)
-    assert found.few_shot["z"] == metrics.few_shot(q[1], test.factors["who"], (1, 2, 5, 10))
+    assert found.few_shot["z"] == metrics.few_shot(q[1].mean, test.factors["who"], (1, 2, 5, 10))
     assert found.evidence["s"].evidence == "mixture"
     assert Evaluation.from_dict(json.loads(json.dumps(found.as_dict()))) == found
 
@@ -431,6 +431,17 @@ def test_a_code_without_s_is_told_so(parts):
     assert found.swap is None
     assert found.skipped["swap"] == "VAE has no s"
     assert set(found.reconstruction) == {"both", "mean"}
+
+
+def test_what_s_is_about_varies_in_the_target_only():
+    """Of digits in styles and plain ones, the styles, whatever the data set's default."""
+    back = blobs(n=60, seed=1)
+    del back.factors["shade"]
+    train, test = halves(blobs(background=back))
+    method = methods.RbVAE.build(train.shape, s=2, z=2)
+    fit(method, train.reference(), steps=1, batch_size=16, progress=False)
+    assert evaluate(method, train, test, **QUICK).about == "shade"
+    assert evaluate(method, train, test, factor="kind", **QUICK).about == "kind"
 
 
 def test_background_is_measured():

@@ -45,7 +45,7 @@ def noise(monkeypatch):
 
 
 def built(cls, **options):
-    method = cls.build((6,), s=2, z=3, arch="zheng19-toy", **options)
+    method = cls.build((6,), s=2, z=3, arch="zheng19-toy", **({"likelihood": "laplace"} | options))
     method.bind(FACTS)
     if hasattr(method, "e_r"):
         method.e_r.data = torch.tensor([0.3, -0.7])
@@ -102,9 +102,16 @@ def test_rb_vae_objective(likelihood, draw, noise):
 
 def test_the_papers_scale_is_half_as_large_on_our_images():
     """0.01 on [-1, 1] is 0.005 on [0, 1]: the same density, but for the change of units."""
-    method, x, G = RbVAE.build((6,)), *torch.rand(2, 1, 6)
+    method, x, G = RbVAE.build((1, 8, 8)), *torch.rand(2, 1, 1, 8, 8)
     papers = -Laplace(2 * G - 1, 0.01).log_prob(2 * x - 1).sum()
-    assert method.nll(G, x).item() == pytest.approx((papers - 6 * math.log(2)).item(), rel=1e-5)
+    assert method.nll(G, x).item() == pytest.approx((papers - 64 * math.log(2)).item(), rel=1e-5)
+
+
+def test_vectors_have_a_normal_likelihood_unless_told():
+    x, G = torch.rand(2, 5, 6)
+    best = float((x - G).square().mean().sqrt())
+    expected = -torch.distributions.Normal(G, best).log_prob(x).sum(1)
+    assert torch.allclose(RbVAE.build((6,)).nll(G, x), expected, rtol=1e-4)
 
 
 def judged(d, x, codes, masks):

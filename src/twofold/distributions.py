@@ -172,10 +172,19 @@ class Likelihood:
     `kind` is "gaussian" (`scale` is the standard deviation), "laplace" (`scale` is the mean absolute deviation; Ruiz19
     takes 0.01 on [-1, 1]) or "bernoulli" (pixels in [0, 1] as probabilities; `scale` unused). A Gaussian `scale` of
     None is the best one for the batch, sqrt(mean squared error), so that no weight depends on the data (the optimal
-    sigma-VAE of Rybkin et al., 2021). A decoder that gives a `Gaussian` over pixels brings its own variance.
+    sigma-VAE of Rybkin et al., 2021). A decoder that gives a `Gaussian` over pixels brings its own variance. None is
+    Ruiz19's: "laplace" for images (there a `scale` of None is 0.01 on [-1, 1], 0.005 on ours), "gaussian" for vectors.
     """
 
-    def __init__(self, kind: str, scale: float | None):
+    def __init__(self, kind: str | None, scale: float | None):
+        self.of: dict[bool, Likelihood] = {}  # by whether observations are vectors
+        if kind is None:
+            self.of = {
+                False: Likelihood("laplace", 0.005 if scale is None else scale),
+                True: Likelihood("gaussian", scale),
+            }
+            self.kind, self.scale = kind, scale
+            return
         choose("likelihood", kind, ("gaussian", "laplace", "bernoulli"))
         if scale is not None and not scale > 0:
             raise InputError(f"scale: {scale}; expected a positive number")
@@ -185,6 +194,8 @@ class Likelihood:
 
     def __call__(self, decoded: Tensor | Gaussian, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """`[N]`. `mask [N]` (1 counts, 0 is padding) matters only where the batch decides the scale."""
+        if self.of:
+            return self.of[x.ndim == 2](decoded, x, mask)
         if isinstance(decoded, Gaussian):
             pixels = 0.5 * ((x - decoded.mean).square() / decoded.variance + decoded.log_var + LOG_2PI)
             return pixels.flatten(1).sum(1)

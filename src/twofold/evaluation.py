@@ -62,7 +62,8 @@ def evaluate(
     and generated (see `metrics.classifier`): does a swap have the class of what gave s? Of generated observations: the
     class asked for, the Inception Score and the diversity within classes, beside those of real ones.
 
-    factor: what s is about (default: the data's default factor). factors: those to probe (default: all).
+    factor: what s is about (default: the data's default factor; of methods that learn from a reference set, one that
+    varies in the target and not in the background, if there is such). factors: those to probe (default: all).
     background: "FACTOR=VALUE", as in `Dataset.reference`; for methods that learn from a reference set.
     clustering: whether to look for clusters, by t-SNE for `factor`, in the code itself for the others.
     classifier: whether to train judges, for at most `classifier_steps`.
@@ -90,7 +91,7 @@ def evaluate(
     for name, part in (("train", train), ("test", test)):
         if not isinstance(part, Dataset):
             raise InputError(f"{name}: {type(part).__name__}; expected a Dataset, such as data.load gives")
-    factor = train.default if factor is None else factor
+    asked, factor = factor, train.default if factor is None else factor
     for argument, names in (("factor", [factor] if factor else []), ("factors", factors or [])):
         for name in names:
             choose(argument, name, train.factors)
@@ -98,6 +99,7 @@ def evaluate(
     if method.supervision is Reference and (background or train.background is not None):
         (train, back_train), (test, back_test) = train.contrast(background), test.contrast(background)
         backs = back_train, back_test
+        factor = asked or _salient(train, back_train) or factor
     fit = train[sample(len(train), train_points, seed)]
     held = test[sample(len(test), test_points, seed)]
     chosen = [name for name in train.factors if factors is None or name in factors]
@@ -207,6 +209,16 @@ def evaluate(
         evidence=evidence,
         few_shot=few_shot,
     )
+
+
+def _salient(target: Dataset, back: Dataset) -> str | None:
+    """A factor that varies in the target only, the default one first; None if nothing is known of the background's."""
+
+    def varies(part: Dataset, name: str) -> bool:
+        return name in part.factors and len(part.factors[name].unique()) > 1
+
+    names = [name for name in target.factors if back.factors and varies(target, name) and not varies(back, name)]
+    return target.default if target.default in names else next(iter(names), None)
 
 
 class _Skip(Exception):

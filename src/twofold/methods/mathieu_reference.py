@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -20,7 +21,8 @@ class ReferenceMathieu(Method):
     is known of two unlabelled images, so that they have no such term; all images are reconstructed from their own codes
     (`rec`), and z has its KL (`kl`). The adversary's classes are two, reference and unlabelled: an image of one set
     with the s of the other must pass for one of that other (`gan`). Its images are drawn anew after the model moved.
-    The paper gives no weights; `likelihood` and `scale` as in `RbVAE`.
+    The paper gives no weights; a `gan` of None is the square root of the number of values in an observation, as in
+    `Mathieu`. `likelihood` and `scale` as in `RbVAE`, and an encoder for each code, as all methods have there.
     """
 
     name = "mathieu-reference"
@@ -40,8 +42,8 @@ class ReferenceMathieu(Method):
         rec: float = 1.0,
         same: float = 1.0,
         kl: float = 1.0,
-        gan: float = 10.0,
-        likelihood: Literal["gaussian", "laplace", "bernoulli"] = "laplace",
+        gan: float | None = None,
+        likelihood: Literal["gaussian", "laplace", "bernoulli"] | None = None,
         scale: float | None = None,
     ):
         super().__init__(encoder, decoder)
@@ -53,7 +55,7 @@ class ReferenceMathieu(Method):
     @classmethod
     def networks(cls, shape, s, z, classes, arch):
         disc = discriminators.build(discriminators.fitting(arch), shape, "embedding")
-        return *networks.build(arch, shape, s, z, point=True), disc
+        return *networks.build(arch, shape, s, z, point=True, separate=True), disc
 
     def _swapped(self, draw):
         """Codes of both sets, each set's images with the other's s, and the class that those are to pass for."""
@@ -66,6 +68,7 @@ class ReferenceMathieu(Method):
     def losses(self, draw, fresh):
         rec, same, kl, gan = self.weights
         n, x = len(draw.target), torch.cat([draw.target, draw.background])
+        gan = math.sqrt(x[0].numel()) if gan is None else gan
         s, z, q_z, swapped, other = self._swapped(draw)
         pair = self.dec(s[n:].roll(1, 0), z[n:])  # another reference image's s
         sets = 2.0  # terms are averaged over each set, and both added up

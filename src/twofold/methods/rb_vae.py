@@ -20,8 +20,8 @@ class RbVAE(Method):
     own. Eq. 3, missing from the text, is Eq. 10 without its factor 1/2 and its constants. `encode` gives q(e|x) for any
     image, those of the reference set too.
 
-    `scale` None is the paper's for "laplace": 0.01 on images in [-1, 1], which is 0.005 on ours in [0, 1]; for
-    "gaussian" (tables) the best one for each batch.
+    A `likelihood` of None is the paper's "laplace" for images, "gaussian" for vectors. `scale` None is the paper's for
+    "laplace": 0.01 on images in [-1, 1], which is 0.005 on ours in [0, 1]; for "gaussian" the best one for each batch.
     """
 
     name = "rb-vae"
@@ -34,7 +34,7 @@ class RbVAE(Method):
         encoder,
         decoder,
         *,
-        likelihood: Literal["gaussian", "laplace", "bernoulli"] = "laplace",
+        likelihood: Literal["gaussian", "laplace", "bernoulli"] | None = None,
         scale: float | None = None,
     ):
         super().__init__(encoder, decoder)

@@ -41,7 +41,7 @@ class SRbVAE(RbVAE):
         latent_target: float = 1.0,
         latent_background: float = 1.0,
         dropout: float = 0.25,
-        likelihood: Literal["gaussian", "laplace", "bernoulli"] = "laplace",
+        likelihood: Literal["gaussian", "laplace", "bernoulli"] | None = None,
         scale: float | None = None,
     ):
         super().__init__(encoder, decoder, likelihood=likelihood, scale=scale)

@@ -37,7 +37,7 @@ class SymmetricVAE(Method):
         rec: float = 1.0,
         latent: float = 1.0,
         dropout: float = 0.25,
-        likelihood: Literal["gaussian", "laplace", "bernoulli"] = "laplace",
+        likelihood: Literal["gaussian", "laplace", "bernoulli"] | None = None,
         scale: float | None = None,
     ):
         super().__init__(encoder, decoder)
