@@ -49,6 +49,7 @@ TABLES = [
         ],
     ),
     table("slow", [row(f"row {i}", protocol={"measure": {"rest": 0.3}}) for i in range(4)]),
+    table("long", [row(f"row {i}", protocol={"measure": {"rest": 5.0}}) for i in range(4)]),
     table("faults", [row("fails", protocol={"measure": {"do": "fail"}}), row("works"), row("works too")]),
     table("fright", [row("dies once"), row("works")]),
     table("deaths", [row("dies"), row("works")]),

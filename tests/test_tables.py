@@ -312,14 +312,14 @@ sys.path.insert(0, {tests!r})
 from twofold import tables
 from twofold.tables import runner
 book = tables.read("tables_sketch")
-plan = runner.plan([book], "smoke", [0], Path({out!r}), Path({desk!r}), ["slow"])
+plan = runner.plan([book], "smoke", [0], Path({out!r}), Path({desk!r}), [{rows!r}])
 runner.run(plan, data_dir=Path({desk!r}), progress=False, jobs={jobs})
 """
 
 
 def test_killed_and_run_again(tmp_path):
     out = tmp_path / "results"
-    code = KILLED.format(tests=str(Path(__file__).parent), out=str(out), desk=str(tmp_path), jobs=1)
+    code = KILLED.format(tests=str(Path(__file__).parent), out=str(out), desk=str(tmp_path), rows="slow", jobs=1)
     process = subprocess.Popen([sys.executable, "-c", code])
     try:
         deadline = time.monotonic() + 300
@@ -340,7 +340,7 @@ def test_killed_and_run_again(tmp_path):
 def test_workers_end_with_a_table_that_is_killed(tmp_path):
     """They would go on for hours: a pool's processes hold their next cells already."""
     out, mark = tmp_path / "results", tmp_path / "mark"
-    code = KILLED.format(tests=str(Path(__file__).parent), out=str(out), desk=str(tmp_path), jobs=2)
+    code = KILLED.format(tests=str(Path(__file__).parent), out=str(out), desk=str(tmp_path), rows="long", jobs=2)
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     try:

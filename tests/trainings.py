@@ -97,7 +97,7 @@ RANKED = {  # name: class, options; `scale` None is a statistic of the batch, as
     "conditional-vae": ("ConditionalVAE", {"scale": 0.3}),
     "cvae-gan": ("CVAEGAN", {}),
     "cgan": ("CGAN", {"loss": "log"}),  # a hinge is flat in the offset: Adam makes steps of rounding errors
-    "mathieu": ("Mathieu", {"scale": 0.3}),
+    "mathieu": ("Mathieu", {"scale": 0.3, "kl": 3.0, "leakage": 5.0}),
     "label-relevant-vae": ("LabelRelevantVAE", {"scale": 0.3}),
 }
 
