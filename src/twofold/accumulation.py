@@ -54,7 +54,7 @@ def accumulated(
                         k=ks,
                         evidence=how,
                         trials=TRIALS,
-                        seed=seed,  # pyright: ignore
+                        seed=seed,
                     )
                 except InputError as error:
                     skipped[f"evidence of {name}"] = str(error)

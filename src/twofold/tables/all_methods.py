@@ -8,7 +8,7 @@ from typing import Any
 
 from twofold import data, methods
 from twofold.data.registry import Entry
-from twofold.tables.measures import split
+from twofold.tables.measures import SPLIT, split
 from twofold.tables.table import Column, Row, Table
 
 SIZE = 32  # of images, at most
@@ -51,15 +51,7 @@ def table(name: str, title: str, entries: Sequence[Entry]) -> Table:
         name=name,
         title=title,
         source="ours",
-        columns=[
-            Column(name="s", better="high", about="accuracy of the strongest probe on s"),
-            Column(name="z", better="low", about="accuracy of the strongest probe on z"),
-            Column(name="z bits", better="low", format=".2f", about="what that probe reads in z"),
-            Column(name="s - leak", better="high", about="s less z, or less the best constant if z is below that"),
-            Column(name="class of s", better="high", about="of swapped observations, by an independent classifier"),
-            Column(name="MSE", better="low", format=".4f", about="of reconstructions"),
-            Column(name="seconds", better="low", format=".0f", about="of training"),
-        ],
+        columns=[*SPLIT, Column(name="seconds", better="low", format=".0f", about="of training")],
         rows=list(rows(entries)),
         measure=split,
         protocol=dict(split=(0.8, 0.2), batch_size=128, n_train=10_000, n_test=5_000),

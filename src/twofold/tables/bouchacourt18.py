@@ -12,7 +12,7 @@ from twofold import judging, methods, metrics
 from twofold.method import Code, Method
 from twofold.metrics.common import sample
 from twofold.tables.cell import Cell
-from twofold.tables.measures import KINDS, judged, split
+from twofold.tables.measures import KINDS, SPLIT, judged, split
 from twofold.tables.table import Column, Row, Table
 
 K = (*range(1, 11), 20, 50, 100)
@@ -127,14 +127,6 @@ CURVES = [
     ),
     Column(name="z together bits, k=10", better="high", format=".2f", about="of H(digit | z together), at most"),
     Column(name="seconds", format=".0f", about="of training"),
-]
-SPLIT = [
-    Column(name="s", better="high", about="accuracy of the strongest probe on s"),
-    Column(name="z", better="low", about="accuracy of the strongest probe on z"),
-    Column(name="z bits", better="low", format=".2f", about="what that probe reads in z"),
-    Column(name="s - leak", better="high", about="s less z, or less the best constant if z is below that"),
-    Column(name="class of s", better="high", about="of swapped images, by an independent classifier"),
-    Column(name="MSE", better="low", format=".4f", about="of reconstructions"),
 ]
 
 

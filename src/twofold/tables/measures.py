@@ -14,8 +14,17 @@ from twofold.errors import UnsupportedError
 from twofold.method import Code
 from twofold.metrics.common import sample
 from twofold.tables.cell import Cell
+from twofold.tables.table import Column
 
 KINDS = ("linear", "mlp", "knn")
+SPLIT = [  # what `split` measures
+    Column(name="s", better="high", about="accuracy of the strongest probe on s"),
+    Column(name="z", better="low", about="accuracy of the strongest probe on z"),
+    Column(name="z bits", better="low", format=".2f", about="what that probe reads in z"),
+    Column(name="s - leak", better="high", about="s less z, or less the best constant if z is below that"),
+    Column(name="class of s", better="high", about="of swapped observations, by an independent classifier"),
+    Column(name="MSE", better="low", format=".4f", about="of reconstructions"),
+]
 
 _judges: dict[tuple[str, str, int | None], metrics.Classifier] = {}
 _learned: dict[tuple[Any, ...], tuple[Any, torch.Tensor, Any]] = {}
