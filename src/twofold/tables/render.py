@@ -22,7 +22,7 @@ MARK = "<!-- rendered by: twofold table --render -->"
 SIGNS = {"ahead": "▲", "behind": "▼", "level": "=", None: ""}
 WORDS = {
     "smoke": "Smoke scale: a few steps, to see that it runs. These are not results.",
-    "cpu": "CPU scale: at most five minutes a cell on one core, not the paper's budget.",
+    "cpu": "CPU scale: about five minutes a cell at most, on one quiet core, not the paper's budget.",
     "paper": "The paper's scale.",
 }
 LEGEND = (
