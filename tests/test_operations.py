@@ -135,6 +135,16 @@ def test_generate_from_the_prior(ready):
     assert many.std() == pytest.approx(1, abs=0.05)
 
 
+def test_generate_with_the_z_of_others(ready):
+    m, y_z = ready.method, rows(ready.y, slice(3))
+    if m.needs:
+        return
+    found = generate(m, 7, z_from=ready.x[:3], y_z=y_z, seed=5)
+    torch.manual_seed(5)
+    s, z = m.prior(7).s, m.encode(ready.x[:3], y_z).z
+    assert close(found, m.decode(Code(s, torch.stack([z[i % 3] for i in range(7)]))))
+
+
 def test_generate_refuses(ready):
     m = ready.method
     with pytest.raises(InputError, match=r"^n: 0; expected a whole number of at least 1"):

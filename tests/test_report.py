@@ -825,7 +825,9 @@ def test_a_method_without_s(tmp_path, sketched, parts):
     method = methods.VAE.build(parts[0].shape, z=3)
     found = evaluate(method, *parts, **QUICK)
     path = report.write(tmp_path / "r.html", method=method, train=parts[0], test=parts[1], evaluation=found)
-    assert left_out(path) == WALKS | {"swap", "interpolation", "generation", "walk-s", "points", "few-shot", "losses"}
+    assert left_out(path) == WALKS | {
+        "swap", "interpolation", "generation", "synthesis", "walk-s", "points", "few-shot", "losses"
+    }  # fmt: skip
     assert "One code, no split" in read(path).text
 
 
@@ -841,7 +843,10 @@ def test_a_method_with_a_background(tmp_path, sketched):
 def test_methods_that_lack_a_part(tmp_path, sketched):
     train, test = halves(vectors())
     for method, absent in (
-        (Given(), {"prior", "walk-s", "class-walk-s", "inpainting", "points", "evidence", "few-shot", "losses"}),
+        (
+            Given(),
+            {"prior", "synthesis", "walk-s", "class-walk-s", "inpainting", "points", "evidence", "few-shot", "losses"},
+        ),
         (Blind(), set(report.PICTURES) - {"generation", "class-walk-z"}),
     ):
         found = evaluate(method, train, test, **QUICK)

@@ -65,11 +65,15 @@ def interpolate(
     return x[0] if single else x
 
 
-def generate(method: Method, n: int, *, y=None, examples=None, seed: int | None = None) -> Tensor:
-    """`n` new observations `[n, *shape]`, z from the prior.
+def generate(
+    method: Method, n: int, *, y=None, examples=None, z_from=None, y_z=None, seed: int | None = None
+) -> Tensor:
+    """`n` new observations `[n, *shape]`.
 
     s comes from `examples` (observations; their s, repeated in turn), from the class `y` (one, or `[n]`), or from the
-    prior. `seed` makes it reproducible; with or without, PyTorch's own generator is left alone.
+    prior. z comes from the prior, or from `z_from` (observations; their z, repeated in turn): the same observations,
+    with another s [conditional synthesis: Ruiz19, Sec. 5.4]. `y_z [N]`: labels of `z_from`, for methods that encode
+    with them. `seed` makes it reproducible; with or without, PyTorch's own generator is left alone.
     Raises `UnsupportedError` where the method has no such source of s.
     """
     _whole("n", n, 1)
@@ -88,9 +92,12 @@ def generate(method: Method, n: int, *, y=None, examples=None, seed: int | None 
         else:
             torch.default_generator.manual_seed(seed)
         if examples is None:
-            return method.decode(method.prior(n, y))
-        s = method.encode(examples).s
-        return method.decode(Code(s[torch.arange(n) % len(s)], torch.randn(n, method.sizes[1])))
+            s, z = method.prior(n, y)
+        else:
+            s, z = method.encode(examples).s, torch.randn(n, method.sizes[1])
+    z = z if z_from is None else method.encode(z_from, y_z).z
+    turn = torch.arange(n)
+    return method.decode(Code(s[turn % len(s)], z[turn % len(z)]))
 
 
 def retrieve(

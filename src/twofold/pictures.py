@@ -107,6 +107,12 @@ class Subject:
             if size == 0:
                 raise UnsupportedError(f"{type(self.method).__name__} has no {half}")
 
+    def has_prior(self) -> None:
+        """Of s."""
+        if self.method.needs is not None or self.evaluation.given:
+            need = {"examples": "images that give s", "y": "a class"}.get(self.method.needs or "y")
+            raise UnsupportedError(f"{type(self.method).__name__} generates from {need} only: see above")
+
     @cached_property
     def rows(self) -> np.ndarray:
         return sample(len(self.test), POINTS, self.seed)
@@ -187,6 +193,16 @@ def _generation(on: Subject) -> Figure:
     return figures.generation_rows(_pixels(part), made, on.named(part))
 
 
+def _synthesis(on: Subject) -> Figure:
+    on.two_halves()
+    on.has_prior()
+    part = on.some(DOWN)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(on.seed)
+        s = on.method.prior(STEPS).s
+    return figures.generation_rows(_pixels(part), on.decode(s, on.encode(part).z), on.named(part), "z")
+
+
 def _class_walk(on: Subject, half: str) -> Figure:
     """Within each class: between two draws from its prior; where classes have none, two held-out observations of it
     give s, and two draws z."""
@@ -213,9 +229,7 @@ def _class_walk(on: Subject, half: str) -> Figure:
 
 
 def _prior(on: Subject) -> Figure:
-    if on.method.needs is not None or on.evaluation.given:
-        need = {"examples": "images that give s", "y": "a class"}.get(on.method.needs or "y")
-        raise UnsupportedError(f"{type(on.method).__name__} generates from {need} only: see above")
+    on.has_prior()
     if min(on.method.sizes) == 0:
         made = operations.generate(on.method, ACROSS * (DOWN - 2), seed=on.seed)
         return figures.image_grid(made.unflatten(0, (DOWN - 2, ACROSS)))
@@ -375,6 +389,12 @@ PICTURES = {
         "New observations: a row shares its s (of the framed original, or of the class), z is drawn from the prior. "
         "Rows should keep what s is about and vary in the rest.",
         _generation,
+    ),
+    "synthesis": Picture(
+        "Conditional synthesis",
+        "The framed originals with another s: z is the original's all along a row, s is drawn from the prior, the same "
+        "one all down a column. Rows should keep what s is not about.",
+        _synthesis,
     ),
     "class-walk-s": Picture(
         "s within a class",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -137,13 +137,15 @@ def reconstruction_rows(x, both, s=None, z=None) -> Figure:
     return image_grid(_rows(stacked), rows=list(rows), row_breaks=(1,))
 
 
-def generation_rows(examples, generated, names: Sequence[str] | None = None) -> Figure:
-    """Each row: an example `[R, *shape]`, then new observations `[R, N, *shape]` with its s; `names` label the rows."""
+def generation_rows(examples, generated, names: Sequence[str] | None = None, keeps: Literal["s", "z"] = "s") -> Figure:
+    """Each row: an example `[R, *shape]`, then new observations `[R, N, *shape]` with its s (or z: `keeps`), the other
+    half from the prior [Ruiz19, Fig. 4]; `names` label the rows."""
     given, made = _stack(("examples", examples, 1), ("generated", generated, 2))
     if len(given) != len(made):
         raise InputError(f"generated: {len(made)} rows for {len(given)} examples; expected as many")
-    spans = [Span(0, 0, "s of", S), Span(1, made.shape[1], "with z from the prior", Z)]
-    frames = [[S, *[None] * made.shape[1]]] * len(made)
+    drawn, (own, other) = "z" if keeps == "s" else "s", (S, Z) if keeps == "s" else (Z, S)
+    spans = [Span(0, 0, f"{keeps} of", own), Span(1, made.shape[1], f"with {drawn} from the prior", other)]
+    frames = [[own, *[None] * made.shape[1]]] * len(made)
     return image_grid(
         torch.cat([given[:, None], made], 1), rows=names, column_breaks=(1,), column_spans=spans, frames=frames
     )

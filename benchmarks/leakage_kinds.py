@@ -1,0 +1,149 @@
+"""Which penalty keeps the group out of z best? Ours, a kernel, W2 and an adversary, along their weights.
+
+    python benchmarks/leakage_kinds.py [--steps 1200] [--seeds 2] [--out results/leakage-kinds]
+
+ML-VAE (s and z of 10, product, the paper's objective) on scikit-learn's digits, 60 % to train on; probes learn from the
+training codes and are tested on 20 %, the validation part: the last 20 % stay unseen. The term added is
+weight x (z's KL, without gradient) x what z tells of the group, where the latter is, on z standardised over the batch,
+
+- ours: `divergences.group_dependence`, what `MLVAE(leakage=weight)` has;
+- energy: the energy distance between a group's z and all others', over the mean distance of any two;
+- W2: `divergences.wasserstein2` between a group's z and all others', over z's dimensions;
+- adversary: log(groups) - the cross-entropy of a classifier (two layers of 128) that predicts the group from z, from 0
+  up, in nats. It is a second player, with 3 steps of Adam at 1e-3 on each batch before the encoder's.
+
+Energy and W2 are means over the groups in the batch, the adversary's over images. Writes OUT/digits.json after each
+cell, and goes on from there; prints a Markdown table: means ± standard deviation over the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import twofold
+from twofold import data, metrics
+from twofold.arrays import unit
+from twofold.divergences import wasserstein2
+from twofold.methods import MLVAE
+from twofold.runs import record
+
+SPLIT, SIZES = (0.6, 0.2, 0.2), {"s": 10, "z": 10}
+KINDS, WEIGHTS = ("ours", "energy", "W2", "adversary"), (2, 5, 20, 100)
+INNER = 3
+
+
+class Priced(MLVAE):
+    """ML-VAE whose leak is measured in one of four ways."""
+
+    def __init__(self, encoder, decoder, *, kind: str = "ours", weight: float = 0.0):
+        super().__init__(encoder, decoder, leakage=weight if kind == "ours" else 0.0)
+        self.kind, self.weight = kind, weight
+
+    def bind(self, supervision):
+        super().bind(supervision)
+        if self.kind == "adversary":
+            groups = supervision.facts()["groups"]
+            layers = nn.Linear(self.sizes[1], 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, groups)
+            self.adversary = nn.Sequential(*layers)
+            self.players = {"model": "enc dec", "adversary": "adversary"}
+
+    def _posterior(self, x, y=None):
+        self.codes = super()._posterior(x, y)
+        return self.codes
+
+    def losses(self, draw):
+        (update,) = super().losses(draw)
+        if self.kind != "ours" and self.weight:
+            real = draw.mask.flatten() > 0
+            z, group = self.codes[1].mean[real], draw.group[:, None].expand_as(draw.mask).flatten()[real]
+            z = (z - z.mean(0)) / (z.std(0) + 1e-4)
+            if self.kind == "adversary":
+                for _ in range(INNER):
+                    yield {"adversary": {"guess": F.cross_entropy(self.adversary(z.detach()), group)}}
+            price = self.weight * update["model"]["kl_z"].detach()
+            update["model"]["leakage"] = price * self.told(z, group)
+        yield update
+
+    def told(self, z: Tensor, group: Tensor) -> Tensor:
+        if self.kind == "adversary":
+            logits = self.adversary(z)
+            return (torch.tensor(float(logits.shape[1])).log() - F.cross_entropy(logits, group)).clamp(min=0)
+        parts = [(z[group == g], z[group != g]) for g in group.unique()]
+        parts = [(own, others) for own, others in parts if len(own) > 1 and len(others) > 1]
+        if self.kind == "W2":
+            return torch.stack([wasserstein2(own, others) for own, others in parts]).mean() / z.shape[1]
+        between = torch.cdist(z, z)
+        return torch.stack([energy(own, others) for own, others in parts]).mean() / between.mean().detach()
+
+
+def energy(a: Tensor, b: Tensor) -> Tensor:
+    """2 E|a - b| - E|a - a'| - E|b - b'|, without pairs of one and the same."""
+    return 2 * torch.cdist(a, b).mean() - F.pdist(a).mean() - F.pdist(b).mean()
+
+
+def measure(kind: str, weight: float, seed: int, steps: int) -> dict:
+    train, validation, _ = data.load("digits").split(SPLIT, seed=0)
+    torch.manual_seed(seed)  # for the adversary's first weights
+    method = Priced.build(train.shape, **SIZES, kind=kind, weight=float(weight), seed=seed)
+    run = twofold.fit(method, train.groups(), steps=steps, seed=seed, progress=False)
+    code, held = method.encode(train.x), method.encode(validation.x)
+    told = metrics.leakage(code, train.factors["digit"], held, validation.factors["digit"], seed=seed)
+    error = float((method.decode(held) - unit(torch.as_tensor(validation.x))).square().mean())
+    found = {"s": told["s"].as_dict(), "z": told["z"].as_dict(), "reconstruction MSE": error}
+    return {"kind": kind, "weight": weight, "seed": seed, **found, "ms a step": 1e3 * run.seconds / run.steps}
+
+
+def table(cells: list[dict]) -> str:
+    by: dict[tuple, list[dict]] = {}
+    for cell in cells:
+        by.setdefault((cell["kind"], cell["weight"]), []).append(cell)
+    lines = ["| penalty | weight | s probe | z probe | reconstruction MSE | ms a step |", "|---|---|---|---|---|---|"]
+    for (kind, weight), same in by.items():
+        columns = [[cell[half]["score"] for cell in same] for half in "sz"]
+        columns += [[cell["reconstruction MSE"] for cell in same], [cell["ms a step"] for cell in same]]
+        texts = [spread(values, digits) for values, digits in zip(columns, (3, 3, 4, 0))]
+        lines.append(f"| {kind if weight else 'none'} | {weight} | {' | '.join(texts)} |")
+    return "\n".join([*lines, f"| constant | | {cells[0]['z']['chance']:.3f} | {cells[0]['z']['chance']:.3f} | | |"])
+
+
+def spread(values: list[float], digits: int) -> str:
+    more = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 and digits else ""
+    return f"{statistics.mean(values):.{digits}f}{more}"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--steps", type=int, default=1_200)
+    options.add_argument("--seeds", type=int, default=2)
+    options.add_argument("--out", type=Path, default=Path("results/leakage-kinds"))
+    args = options.parse_args()
+    path = args.out / "digits.json"
+    protocol = {"data": "digits", "split": SPLIT, "on": "validation", "steps": args.steps, **SIZES, "inner": INNER}
+    protocol = json.loads(json.dumps(protocol))
+    found = json.loads(path.read_text()) if path.exists() else {}
+    cells = found["cells"] if found.get("protocol") == protocol else []
+    plan = [("ours", 0), *((kind, weight) for kind in KINDS for weight in WEIGHTS)]
+    for kind, weight, seed in ((*which, seed) for which in plan for seed in range(args.seeds)):
+        if not any((cell["kind"], cell["weight"], cell["seed"]) == (kind, weight, seed) for cell in cells):
+            cells.append(measure(kind, weight, seed, args.steps))
+            print(f"{kind} {weight}, seed {seed}: s {cells[-1]['s']['score']:.3f}, z {cells[-1]['z']['score']:.3f}", flush=True)
+            args.out.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps({"protocol": protocol, **record(), "cells": cells}, indent=1, default=str))
+            part.replace(path)
+    cells.sort(key=lambda cell: plan.index((cell["kind"], cell["weight"])) if (cell["kind"], cell["weight"]) in plan else -1)
+    print(table(cells))
+
+
+if __name__ == "__main__":
+    main()
