@@ -48,6 +48,8 @@ class Priced(MLVAE):
     def __init__(self, encoder, decoder, *, kind: str = "ours", weight: float = 0.0):
         super().__init__(encoder, decoder, leakage=weight if kind == "ours" else 0.0)
         self.kind, self.weight = kind, weight
+        if kind == "adversary":
+            self.players = {"model": "enc dec", "adversary": "adversary"}
 
     def bind(self, supervision):
         super().bind(supervision)
@@ -55,7 +57,6 @@ class Priced(MLVAE):
             groups = supervision.facts()["groups"]
             layers = nn.Linear(self.sizes[1], 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, groups)
             self.adversary = nn.Sequential(*layers)
-            self.players = {"model": "enc dec", "adversary": "adversary"}
 
     def _posterior(self, x, y=None):
         self.codes = super()._posterior(x, y)
@@ -136,13 +137,13 @@ def main() -> None:
     for kind, weight, seed in ((*which, seed) for which in plan for seed in range(args.seeds)):
         if not any((cell["kind"], cell["weight"], cell["seed"]) == (kind, weight, seed) for cell in cells):
             cells.append(measure(kind, weight, seed, args.steps))
-            print(f"{kind} {weight}, seed {seed}: s {cells[-1]['s']['score']:.3f}, z {cells[-1]['z']['score']:.3f}", flush=True)
+            s, z = (cells[-1][half]["score"] for half in "sz")
+            print(f"{kind} {weight}, seed {seed}: s {s:.3f}, z {z:.3f}", flush=True)
             args.out.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")
             part.write_text(json.dumps({"protocol": protocol, **record(), "cells": cells}, indent=1, default=str))
             part.replace(path)
-    cells.sort(key=lambda cell: plan.index((cell["kind"], cell["weight"])) if (cell["kind"], cell["weight"]) in plan else -1)
-    print(table(cells))
+    print(table(sorted(cells, key=lambda cell: plan.index((cell["kind"], cell["weight"])))))
 
 
 if __name__ == "__main__":

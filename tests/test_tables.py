@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -25,9 +26,9 @@ from sklearn.decomposition import PCA
 from twofold import data, methods, tables
 from twofold.__main__ import main
 from twofold.data import Dataset
-from twofold.errors import InputError
-from twofold.tables import contrast21, render, runner, statistics
-from twofold.tables.cell import Cell, lacks, work
+from twofold.errors import DivergedError, InputError
+from twofold.tables import contrast21, render, ruiz19, runner, statistics
+from twofold.tables.cell import Cell, lacks, thinned, work
 from twofold.tables.table import Book, Column, Protocol, Row, Table
 
 BOOKS = tables.books()
@@ -613,6 +614,51 @@ def test_samples_follow_the_cells_seed():
     assert not torch.equal(first.s, a.encode(a.test).s)
     assert not torch.equal(first.s, other.s)
     assert a.train.hash == c.train.hash  # the split is the same for all seeds
+
+
+def test_a_games_cell_keeps_its_losses():
+    row = Row(name="x", method="abid-zou", protocol={"data": "grassy-digits", "split": "official", "steps": 60})
+    run = Cell(one(rows=[row], measure=lambda cell, **_: {}, scales={"cpu": {}}), row, "cpu", 0).run()
+    last = run["history"][-1]
+    assert last["step"] == 60
+    assert {"model/grad_norm", "discriminator/grad_norm", "discriminator/joint"} < set(last)
+    long = [{"step": float(i), "loss": 1 / 3} for i in range(100)]
+    kept = thinned(long, most=12)
+    assert [row["step"] for row in kept] == sorted({round(99 * i / 11) for i in range(12)})
+    assert {row["loss"] for row in kept} == {0.3333}
+    assert thinned(long[:3]) == [{"step": i, "loss": 0.3333} for i in (0, 1, 2)]
+    assert thinned([]) == []
+
+
+def test_a_tuned_weight_is_chosen_without_the_test_part(monkeypatch):
+    """The least error on the second half of the probe part, of regressions fitted on the first; what fails is noted."""
+    row = Row(name="x", method="vae")
+    measure = {"weights": (1.0, 2.0, 5.0, 10.0)}
+    made = Cell(one(rows=[row], protocol={"measure": measure}, scales={"cpu": {}}), row, "cpu", 0)
+    probe = Dataset(torch.zeros(40, 1, 8, 8), {"i": np.arange(40)})
+    made.__dict__["parts"] = (None, probe, None)  # to touch the others is an error
+    errors, asked = {1.0: 0.3, 2.0: 0.1, 10.0: 0.2}, []
+
+    def fitted(self, method):
+        if method == 5.0:
+            raise DivergedError("loss: NaN")
+        return method
+
+    def judged(cell, half, seen, test):
+        asked.append((half, set(seen.factors["i"].tolist()), set(test.factors["i"].tolist())))
+        return {"R": SimpleNamespace(score=errors[cell.method])}
+
+    monkeypatch.setattr(Cell, "build", lambda self, **options: options["beta"])
+    monkeypatch.setattr(Cell, "fit", fitted)
+    monkeypatch.setattr(ruiz19, "half_of", lambda method: "z")
+    monkeypatch.setattr(ruiz19, "probes", judged)
+    assert ruiz19.tuned(made, "beta") == 2.0
+    assert made.notes == {"beta 1": 0.3, "beta 2": 0.1, "beta 5": "loss: NaN", "beta 10": 0.2, "chosen": 2.0}
+    assert [half for half, *_ in asked] == ["z"] * 3
+    assert all(len(seen) == len(rest) == 20 and not seen & rest for _, seen, rest in asked)
+    monkeypatch.setattr(Cell, "fit", lambda self, method: fitted(self, 5.0))
+    with pytest.raises(DivergedError, match="beta: no weight trained to the end; the last: loss: NaN"):
+        ruiz19.tuned(made, "beta")
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import copy
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -27,6 +27,7 @@ from twofold.tables import controls
 from twofold.tables.table import COST, Protocol, Row, Table, finite
 from twofold.training import fit
 
+POINTS = 24  # of a game's losses and gradient norms, in a cell
 ONE_AT_A_TIME = threading.Lock()  # training draws from PyTorch's global generator, which a process's threads share
 
 
@@ -224,10 +225,17 @@ class Cell:
             "steps": self.steps,
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,
+            "history": thinned(self.history) if len(self.method.players) > 1 else [],
             "total_seconds": time.perf_counter() - start,
             "device": torch.cuda.get_device_name() if self.method.device.type == "cuda" else self.method.device.type,
         }
         return json.loads(json.dumps(about | done | record(), default=_plain))
+
+
+def thinned(history: Sequence[Mapping[str, float]], most: int = POINTS) -> list[dict[str, float]]:
+    """At most so many of the rows, evenly spread, the last among them; to four digits."""
+    kept = np.unique(np.linspace(len(history) - 1, 0, min(most, len(history))).round().astype(int))
+    return [{name: float(f"{value:.4g}") for name, value in history[row].items()} for row in kept]
 
 
 def _plain(value: Any) -> Any:
