@@ -462,6 +462,22 @@ def test_background_is_measured():
     assert "no background set" in evaluate(method, *halves(blobs()), **QUICK).skipped["background"]
 
 
+def test_other_methods_are_measured_on_a_background_that_is_named(tmp_path, sketched):
+    train, test = halves(blobs())
+    vae = trained(methods.VAE, train).method
+    plain, named = (evaluate(vae, train, test, background=of, **QUICK) for of in (None, "kind=0"))
+    assert (plain.background, "background" in plain.skipped) == (None, False)
+    assert named.background.s_target == named.background.s_background == 0
+    assert named.background.told_apart["z"].score > named.background.told_apart["z"].chance
+    assert named.n_train < plain.n_train  # the target's alone
+    path = report.write(tmp_path / "r.html", method=vae, train=train, test=test, evaluation=named, background="kind=0")
+    assert "Target or background, from z" in read(path).text
+    assert "Size of s" not in read(path).text
+    told = evaluate(Given(), *halves(vectors()), background="kind=0", **QUICK)
+    assert told.background is None
+    assert told.skipped["background"].startswith("Given encodes with labels")
+
+
 def test_labels_reach_an_encoder_that_asks_for_them():
     train, test = halves(vectors())
     found = evaluate(Given(), train, test, **QUICK)

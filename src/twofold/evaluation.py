@@ -52,8 +52,8 @@ def evaluate(
     For each factor: leakage (the strongest probe from s and from z: score, 95 % interval, the best constant, bits), the
     linear probe and, for classes, clusters and the precision of retrieval. Further, the error per pixel of
     reconstructions from both halves and from either, what is found again in swapped images and, for methods that learn
-    from a reference set, the distance of target and background in z, the size of s on the background, and whether a
-    probe tells the two apart.
+    from a reference set (and others, where `background` is given, to compare), the distance of target and background in
+    z, the size of s on the background, and whether a probe tells the two apart.
 
     Of methods that learn from groups (and from images alone, to compare): what the codes of several observations of a
     class tell together, and, where classes are new, how well few examples identify them.
@@ -62,9 +62,9 @@ def evaluate(
     and generated (see `metrics.classifier`): does a swap have the class of what gave s? Of generated observations: the
     class asked for, the Inception Score and the diversity within classes, beside those of real ones.
 
-    factor: what s is about (default: the data's default factor; of methods that learn from a reference set, one that
-    varies in the target and not in the background, if there is such). factors: those to probe (default: all).
-    background: "FACTOR=VALUE", as in `Dataset.reference`; for methods that learn from a reference set.
+    factor: what s is about (default: the data's default factor; where there is a background, one that varies in the
+    target and not in it, if there is such). factors: those to probe (default: all).
+    background: "FACTOR=VALUE", as in `Dataset.reference`; all else is then measured on the target alone.
     clustering: whether to look for clusters, by t-SNE for `factor`, in the code itself for the others.
     classifier: whether to train judges, for at most `classifier_steps`.
     probes: kinds to choose the strongest from.
@@ -96,7 +96,7 @@ def evaluate(
         for name in names:
             choose(argument, name, train.factors)
     backs = None
-    if method.supervision is Reference and (background or train.background is not None):
+    if background or (method.supervision is Reference and train.background is not None):
         (train, back_train), (test, back_test) = train.contrast(background), test.contrast(background)
         backs = back_train, back_test
         factor = asked or _salient(train, back_train) or factor
@@ -175,7 +175,9 @@ def evaluate(
                 skipped |= refused
         bar.update(len(chosen) + 4)
 
-        if codes and backs is not None:
+        if codes and backs is not None and codes.given:
+            skipped["background"] = f"{type(method).__name__} encodes with labels, which the background may not have"
+        elif codes and backs is not None:
             contrast = _background(method, fit, held, codes, *backs, probes, train_points, test_points, seed)
         elif codes and method.supervision is Reference:
             skipped["background"] = f"{train.name} has no background set; name one by background='FACTOR=VALUE'"

@@ -175,7 +175,7 @@ class Evaluation:
             found.append(f"{half} is hardly used: reconstructions without it are as good.")
         found += self._told_by_judges()
         if back := self.background:
-            if back.s_background > 0.25 * back.s_target:
+            if self.sizes[0] and back.s_background > 0.25 * back.s_target:
                 size = f"{back.s_background:.2g} beside {back.s_target:.2g} on the target"
                 found.append(f"s is not at its reference value on the background: squared distance {size}.")
             if (told := back.told_apart["z"]).beats_chance:

@@ -41,7 +41,7 @@ class Subject:
         self.method, self.evaluation, self.metrics, self.seed = method, evaluation, metrics, seed
         self.snapshots = snapshots or {}
         self.background = None
-        if method.supervision is Reference and (background or test.background is not None):
+        if background or (method.supervision is Reference and test.background is not None):
             test, self.background = test.contrast(background)
         self.factor = evaluation.about if evaluation.about in test.factors else None
         if evaluation.given:
@@ -146,7 +146,7 @@ def _map(on: Subject) -> Figure:
     values = None if on.factor is None else part.factors[on.factor]
     names = on.test.names.get(on.factor or "")
     back = None
-    if on.background is not None:
+    if on.background is not None and not on.evaluation.given:
         back = on.method.encode(on.background[sample(len(on.background), len(part) // 2 or 1, on.seed)].x)._asdict()
     return figures.code_map(code._asdict(), values, factor=on.factor or "", names=names, background=back, seed=on.seed)
 

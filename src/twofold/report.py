@@ -278,10 +278,11 @@ def _others(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     if back := evaluation.background:
         within = f"{back.w2_within:.3g} between two halves of the background ({back.points:,} each)"
         found.append(("z, target to background: squared W2", f"{back.w2:.3g}", within))
-        size = f"mean squared distance from its reference value; on the target {back.s_target:.3g}"
-        found.append(("Size of s on the background", f"{back.s_background:.3g}", size))
-        spread = "summed over dimensions; 0.01 a dimension is almost a point, 1 is the prior's"
-        found.append(("Its posterior variance there", f"{back.variance_background:.3g}", spread))
+        if evaluation.sizes[0]:
+            size = f"mean squared distance from its reference value; on the target {back.s_target:.3g}"
+            found.append(("Size of s on the background", f"{back.s_background:.3g}", size))
+            spread = "summed over dimensions; 0.01 a dimension is almost a point, 1 is the prior's"
+            found.append(("Its posterior variance there", f"{back.variance_background:.3g}", spread))
         for half, p in back.told_apart.items():
             found.append((f"Target or background, from {half}", interval(p), f"accuracy; chance {number(p.chance, p)}"))
     return found
