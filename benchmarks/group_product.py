@@ -1,11 +1,12 @@
 """What the product of a group's posteriors costs, beside a Python loop over groups [Bouchacourt18, Eqs. 6-7].
 
-    python benchmarks/group_product.py [--rounds 15] [--d 10] [--threads 1]
+    python benchmarks/group_product.py [--rounds 15] [--d 10] [--threads 1] [--total 4096]
 
 Forward and backward, milliseconds of CPU time (which a busy machine spoils less). "ours" is `Gaussian.product` on
 padded groups with a mask, as `MLVAE` calls it; "by ids" first lays out a batch in any order by its groups, as `MLVAE`
 does for several groupings; "loop" multiplies one group after the other. Medians over interleaved rounds, and the median
-of the rounds' ratios loop / ours.
+of the rounds' ratios loop / ours. First --total images in few groups and in many: does the count of groups cost? Then
+more groups of 8, and 64 groups of more members. A tenth of the places is padding, where a group has more than one.
 """
 
 from __future__ import annotations
@@ -48,12 +49,14 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=15)
     options.add_argument("--d", type=int, default=10)
     options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--total", type=int, default=4_096)
     args = options.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {args.threads} threads, {args.d} dimensions, forward and backward, CPU ms")
     print(f"{'groups':>7} {'members':>8} {'ours':>8} {'by ids':>8} {'loop':>9} {'loop / ours':>12}")
-    for groups, members in [(10, 8), (64, 8), (256, 8), (1024, 8), (64, 2), (64, 32), (64, 128), (64, 512)]:
+    fixed = [(groups, args.total // groups) for groups in (16, 64, 256, 1024, 4096) if groups <= args.total]
+    for groups, members in [*fixed, (10, 8), (64, 8), (256, 8), (1024, 8), (64, 2), (64, 32), (64, 128), (64, 512)]:
         mean, log_var = (torch.randn(groups, members, args.d, requires_grad=True) for _ in range(2))
         mask = (torch.rand(groups, members) < 0.9).float().index_fill_(1, torch.tensor(0), 1)
         order = torch.randperm(groups * members)

@@ -13,7 +13,7 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from twofold import fit, reconstruct
 from twofold.data import load
 from twofold.errors import InputError
-from twofold.methods import AbidZou, Contrastive
+from twofold.methods import AbidZou, Contrastive, RbVAE, SRbVAE
 
 
 @pytest.fixture
@@ -108,12 +108,13 @@ def test_the_record_is_json(patients):
     assert told["mean"] == scaling.mean.tolist()
 
 
-@pytest.mark.parametrize("cls", [AbidZou, Contrastive])
+@pytest.mark.parametrize("cls", [AbidZou, Contrastive, RbVAE, SRbVAE])
 def test_methods_run_on_a_table_and_decode_to_its_units(patients, cls):
     path, _ = patients
     data = load(path, missing="median", scale="group=control")
     method = cls.build(data.shape, s=2, z=2, arch="zheng19-toy")
-    fit(method, data.reference("group=control"), steps=100, batch_size=32, progress=False)
+    optim = {"lr": 1e-3}
+    fit(method, data.reference("group=control"), steps=100, batch_size=32, optim=optim, progress=False)
     target, control = data.contrast("group=control")
     plain = data.unscale(reconstruct(method, target.x, "z"))
     assert plain.shape == (60, 3)

@@ -102,7 +102,7 @@ def test_an_image_that_stands_in_a_batch_twice_is_no_pair(groups, kind, monkeypa
 # -- inference without an encoder --------------------------------------------------------------------------------------
 
 
-@equation("Bouchacourt18", "3", "5", "Algorithm 1")
+@equation("Bouchacourt18", "3", "5", "Algorithm 1", "supplement 14")
 def test_svi_objective(anyof, noise):
     supervision = anyof(Groups, (6,))
     method = GroupSVI.build((6,), s=2, z=3, scale=0.4, beta=1.5)
@@ -121,7 +121,8 @@ def test_svi_objective(anyof, noise):
     average = 0
     for g in range(G):
         C_mean, C_log_var = method.C_mean[draw.group[g]], method.C_log_var[draw.group[g]]
-        elbo = -1.5 * kl_divergence(normal(C_mean, C_log_var), standard(C_mean))
+        share = draw.mask[g].sum() / (supervision.group == draw.group[g]).sum()  # of the group, in this chunk
+        elbo = -1.5 * share * kl_divergence(normal(C_mean, C_log_var), standard(C_mean))
         for k in range(K):
             if draw.mask[g, k]:
                 S_mean, S_log_var = method.S_mean[draw.index[g, k]], method.S_log_var[draw.index[g, k]]
@@ -131,6 +132,17 @@ def test_svi_objective(anyof, noise):
                 elbo = elbo - 1.5 * kl_divergence(normal(S_mean, S_log_var), standard(S_mean))
         average = average + elbo / G
     compare(method, sum(update["model"].values()), -average)
+
+
+def test_chunks_of_a_group_count_its_kl_once_together(anyof):
+    supervision = anyof(Groups, (6,))
+    method = GroupSVI.build((6,), s=2, z=3, scale=0.4)
+    method.bind(supervision)
+    draw = supervision.draw(0, batch_size=64)  # an epoch: 16 chunks of 7 groups
+    assert draw.mask.sum() == 48
+    (update,) = method.losses(draw)
+    each = Gaussian(method.C_mean, method.C_log_var).kl()
+    assert 16 * update["model"]["kl_s"].item() == pytest.approx(each.sum().item(), rel=1e-5)
 
 
 class Linear(torch.nn.Module):
@@ -193,6 +205,10 @@ def test_inference_shows_progress_and_names_what_is_wrong(capsys):
     method.bind(Groups(x, [0, 0, 1, 1]))
     method.infer(x, steps=3)
     assert "inference 3/3" in capsys.readouterr().err
+    method.inference_steps = 3
+    for silent in (method.encode, method.posterior):
+        silent(x)
+        assert not capsys.readouterr().err
     for steps in (0, 1.5):
         with pytest.raises(InputError, match=rf"^steps: {steps}; expected a whole number of at least 1"):
             method.infer(x, steps=steps)
@@ -204,6 +220,17 @@ def test_inference_shows_progress_and_names_what_is_wrong(capsys):
         GroupSVI(Linear(), 2, 4).bind(Groups(x, [0, 0, 1, 1]))
     with pytest.raises(InputError, match=r"^learned: nothing yet"):
         GroupSVI.build((7,)).learned()
+
+
+def test_evaluation_shows_the_progress_of_inference(capsys):
+    x, y = np.random.default_rng(0).random((60, 7), np.float32), np.arange(60) % 4
+    data = Dataset(x, {"class": y})
+    method = GroupSVI.build((7,), s=2, z=2, inference_steps=3)
+    method.bind(data.groups())
+    light = {"probes": ("knn",), "clustering": False, "classifier": False}
+    evaluation = twofold.evaluate(method, *data.split((0.6, 0.4), seed=0), progress=True, **light)
+    assert capsys.readouterr().err.count("inference 3/3") == 3  # of both parts, and of swaps
+    assert evaluation.reconstruction
 
 
 def test_parameters_belong_to_the_observations_that_they_were_trained_on(anyof, tmp_path):

@@ -110,9 +110,10 @@ def evaluate(
     codes: _Codes | None = None
     swap = contrast = y = other = mixed = None
     outputs: dict[str, Tensor] = {}
+    shown = {"progress": progress} if hasattr(method, "infer") else {}  # a descent takes minutes
     with Progress("evaluate", len(chosen) + 6, progress) as bar:
         try:
-            codes = _encode(method, fit, held, factor)
+            codes = _encode(method, fit, held, factor, shown)
             fit, held = codes.fit, codes.held
         except UnsupportedError as error:
             skipped["codes"] = str(error)
@@ -155,7 +156,7 @@ def evaluate(
                     known = (codes.train.s, fit.factors[factor], some.factors[factor])
                 other = _cycle(len(some), seed)
                 mixed = method.decode(Code(code.s, code.z[other]))
-                swap = _swap(code, other, method.encode(mixed, y), known, codes.given, seed)
+                swap = _swap(code, other, method.encode(mixed, y, **shown), known, codes.given, seed)
         bar.update(len(chosen) + 3)
 
         told: dict[str, Consistency] = {}
@@ -250,11 +251,11 @@ class _Codes(NamedTuple):
     posteriors: dict[str, Any] | None = None  # of the test part; where they may be put together
 
 
-def _encode(method: Method, fit: Dataset, held: Dataset, factor: str | None) -> _Codes:
+def _encode(method: Method, fit: Dataset, held: Dataset, factor: str | None, shown: dict[str, Any]) -> _Codes:
     try:
         if method.supervision in (Groups, Images):
-            seen = method.encode(fit.x)
-            q_s, q_z = method.posterior(held.x)
+            seen = method.encode(fit.x, **shown)
+            q_s, q_z = method.posterior(held.x, **shown)
             return _Codes(fit, held, seen, Code(q_s.mean, q_z.mean), False, {"s": q_s, "z": q_z})
         return _Codes(fit, held, method.encode(fit.x), method.encode(held.x), given=False)
     except UnsupportedError:

@@ -31,7 +31,8 @@ class GroupSVI(Method):
     inference takes `inference_steps` from 0.1 down to 0. An observation that is not in the batch keeps its parameters.
 
     The parameters belong to the observations that they were trained on: `bind` to other data makes them anew (the
-    decoder stays). A group drawn in chunks counts its KL once a chunk, as ML-VAE does. `beta` weights the KLs.
+    decoder stays). A group drawn in chunks shares its KL among them by their sizes: here a part of a group is no bias
+    (supplement, Sec. 6), for q(C_G) doesn't depend on which members are drawn. `beta` weights the KLs.
     With `scale=None` inference takes the pixel variance that training ended with. There is no `leakage` here: inference
     would not feel it, and in our exploration (no command kept) it made things worse.
     """
@@ -41,6 +42,7 @@ class GroupSVI(Method):
     players = {"model": "dec", "posterior": "C_mean C_log_var S_mean S_log_var"}
     optim = {"model": {"name": "adam", "lr": 1e-3}, "posterior": {"name": "lazy-adam", "lr": 0.05}}
 
+    members: Tensor  # of each group
     C_mean: nn.Parameter
     C_log_var: nn.Parameter
     S_mean: nn.Parameter
@@ -80,6 +82,8 @@ class GroupSVI(Method):
         facts.setdefault("data", supervision.fingerprint() if isinstance(supervision, Groups) else None)
         known = self._facts
         super().bind(Facts(facts))
+        if isinstance(supervision, Groups):
+            self.register_buffer("members", supervision.group.bincount().to(self.device), persistent=False)
         if known is None or any(known[fact] != facts[fact] for fact in ("n", "groups", "data")):
             for name, rows, width in zip("CS", (facts["groups"], facts["n"]), self._sizes):
                 mean = 0.1 * torch.randn(rows, width)
@@ -101,10 +105,11 @@ class GroupSVI(Method):
         q_S = Gaussian(self.S_mean[rows], self.S_log_var[rows])
         C = q_C.sample((K,)).transpose(0, 1).flatten(0, 1)  # Algorithm 1: a c_{G,i} for each X_i
         decoded = self.dec(C, q_S.sample())
-        terms = {  # -ELBO(G), Eq. 3; mean over the batch's groups, Eq. 5
+        share = draw.mask.sum(1) / self.members[draw.group]
+        terms = {  # -ELBO(G), Eq. 3, of a chunk its part; mean over the batch's chunks, Eq. 5
             "rec": (self.nll(decoded, x, members) * members).sum() / G,
             "kl_z": self.beta * (q_S.kl() * members).sum() / G,
-            "kl_s": self.beta * q_C.kl().mean(),
+            "kl_s": self.beta * (q_C.kl() * share).mean(),
         }
         if self.training:
             self._remember(decoded, x, members)
@@ -152,9 +157,13 @@ class GroupSVI(Method):
         q_C, q_S = self._descend(x, group, steps, lr, progress, batch_size, seed)
         return Code(q_C.mean, q_S.mean)
 
-    def posterior(self, x, y=None, batch_size: int = 1024):
+    def encode(self, x, y=None, batch_size: int = 1024, progress: bool = False) -> Code:
+        """`infer`, each observation a group of its own."""
+        return self.infer(x, progress=progress, batch_size=batch_size)
+
+    def posterior(self, x, y=None, batch_size: int = 1024, progress: bool = False):
         """The Gaussians of s and z that `infer` descends to, each observation a group of its own."""
-        return self._descend(x, None, None, 0.1, False, batch_size, 0)
+        return self._descend(x, None, None, 0.1, progress, batch_size, 0)
 
     def accumulate(self, x, group, y=None) -> Code:
         return self.infer(x, group, progress=False)
