@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
 from twofold import fit, reconstruct
 from twofold.data import load
@@ -128,6 +128,7 @@ def test_flat_sets_of_scikit_learn():
     for name, source, factor in (
         ("wine", load_wine(), "cultivar"),
         ("breast-cancer", load_breast_cancer(), "diagnosis"),
+        ("digits-table", load_digits(), "digit"),
     ):
         data = load(name)
         np.testing.assert_allclose(data.unscale(data.x), source.data, rtol=1e-4, atol=1e-4)

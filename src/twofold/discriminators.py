@@ -15,6 +15,7 @@ ARCHITECTURES: dict[str, Mlp | Conv] = {
     "conv": Conv((32, 64, 64), 4, (2, 2, 2), networks.leaky, fc=(256,)),
     "mathieu16": Conv((64, 128, 256), 5, (2, 2, 2), networks.leaky, nn.BatchNorm2d),
     "contrast21": Conv((32, 64, 128, 256, 256), 4, (2,) * 5, networks.leaky),
+    "contrast21-faces": Conv((32, 32, 64, 64, 128, 128, 256), 3, (2, 1, 2, 1, 2, 1, 2), networks.leaky),
     "contrast21-narrow": Conv((16, 32, 64, 64, 64), 4, (2,) * 5, networks.leaky),
     "zheng19-toy": Mlp((32, 64, 64), networks.leaky),
     "ruiz19": Conv((32, 64, 128, 256), 3, (2,) * 4, networks.leaky, pool=True),

@@ -173,7 +173,7 @@ class Likelihood:
     takes 0.01 on [-1, 1]) or "bernoulli" (pixels in [0, 1] as probabilities; `scale` unused). A Gaussian `scale` of
     None is the best one for the batch, sqrt(mean squared error), so that no weight depends on the data (the optimal
     sigma-VAE of Rybkin et al., 2021). A decoder that gives a `Gaussian` over pixels brings its own variance. None is
-    Ruiz19's: "laplace" for images (there a `scale` of None is 0.01 on [-1, 1], 0.005 on ours), and for vectors "gaussian"
+    Ruiz19's "laplace" for images (there a `scale` of None is 0.01 on [-1, 1], 0.005 on ours), "gaussian" for vectors
     (0.1: on tables of few columns the batch's own scale lets both codes collapse).
     """
 

@@ -283,15 +283,17 @@ class Evaluation:
         )
         table.add_column("factor", overflow="fold", min_width=12)
         table.add_column("")
-        for column in ("score [95 %]", "chance", "bits", "clusters", "nearest 5"):
+        for column in ("score [95 %]", "linear", "chance", "bits", "clusters", "P@5"):
             table.add_column(column, justify="right", no_wrap=True)
         for name, factor in self.factors.items():
             for half, p in factor.leakage.items():
                 c, r, accuracy = factor.clustering.get(half), factor.retrieval.get(half), p.metric == "accuracy"
+                unit = "" if accuracy else f"(mean error{', ' if factor.unit else ''}{factor.unit})"
                 table.add_row(
-                    name + " *" * (name == self.about) if half == "s" else "" if accuracy else "(mean error)",
+                    name + " *" * (name == self.about) if half == "s" else unit,
                     half,
                     interval(p),
+                    number(factor.linear[half].score, p) if half in factor.linear else "",
                     number(p.chance, p),
                     "" if p.information is None else f"{p.information:.2f}",
                     "" if c is None else f"{c.accuracy:.2f} ±{c.accuracy_spread:.2f}",

@@ -300,6 +300,8 @@ ARCHITECTURES: dict[str, Mlp | Conv] = {
         last=3,
     ),
     "contrast21": Conv((32, 64, 128, 256, 256), 4, (2,) * 5, leaky, ChannelNorm),
+    # eight layers with the linear one; how wide they are, the paper doesn't say
+    "contrast21-faces": Conv((32, 32, 64, 64, 128, 128, 256), 3, (2, 1, 2, 1, 2, 1, 2), leaky, ChannelNorm),
     "contrast21-narrow": Conv((16, 32, 64, 64, 64), 4, (2,) * 5, leaky, ChannelNorm),
     "mathieu16-small": Conv((64, 128, 256), 5, (2,) * 3, norm=nn.BatchNorm2d),
     "mathieu16-large": Conv((64, 64, 128, 128, 256, 256), 3, (1, 2) * 3, norm=nn.BatchNorm2d),

@@ -41,6 +41,22 @@ def breast_cancer() -> Dataset:
     return _flat(load_breast_cancer(), "diagnosis", ("malignant", "benign"))
 
 
+@builtin(
+    "digits-table",
+    shape=(64,),
+    n=1797,
+    factors=("digit",),
+    default="digit",
+    source="scikit-learn, from Alpaydin & Kaynak 1998 (UCI)",
+    licence="CC BY 4.0",
+)
+def digits_table() -> Dataset:
+    """The pixels of `digits` as 64 columns of a table, each standardised over all rows (three are constant)."""
+    from sklearn.datasets import load_digits
+
+    return _flat(load_digits(), "digit", None)
+
+
 def _flat(source, factor: str, names: tuple[str, ...] | None) -> Dataset:
     values = torch.from_numpy(source.data)
     scaling = standardised([str(name) for name in source.feature_names], values)
