@@ -29,7 +29,7 @@ LAYERS = [  # a name stands for a module or for a package with all its modules
     ("findings",),
     ("judging", "accumulation"),
     ("evaluation", "figures"),
-    ("curves",),
+    ("curves", "subject", "summary"),
     ("pictures",),
     ("report", "tables"),
     ("cli",),

@@ -19,7 +19,7 @@ from PIL import Image
 from rich.console import Console
 from torch import nn
 
-from twofold import figures, methods, metrics, operations, report
+from twofold import figures, methods, metrics, operations, report, summary
 from twofold.data import Dataset
 from twofold.distributions import Gaussian, Point
 from twofold.errors import InputError, MissingFileError, UnsupportedError
@@ -777,12 +777,12 @@ def test_the_report_is_one_whole_file(tmp_path, run, parts, found):
     assert len(there.ids) == len(set(there.ids))
     assert set(report.PICTURES) < set(there.ids)
     assert found.headline in there.text
-    for row in report._rows(found):
+    for row in summary.probes(found):
         assert row.score in there.text
     assert "<script>alert(1)</script>" in there.text  # as text
     for title in ("By independent judges", "Generated observations", "Linear probes", "Class by class"):
         assert title in there.text
-    for table in (report._judged(found), report._generated(found), report._linear(found)):
+    for table in (summary.judged(found), summary.generated(found), summary.linear(found)):
         assert all(value in there.text for row in table for value in row)
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == set(report.PICTURES) - {"points", "few-shot"}
     assert path.stat().st_size < 3_000_000
