@@ -440,9 +440,9 @@ def test_killed_while_training_and_resumed_is_undisturbed(here):
 
 
 def test_ctrl_c_keeps_the_step_that_it_falls_in(here, monkeypatch, capsys):
-    from twofold.training import _Loop
+    from twofold.loop import Loop
 
-    one = _Loop.step
+    one = Loop.step
 
     def step(self, number, norms=False):
         if number == 6:
@@ -451,7 +451,7 @@ def test_ctrl_c_keeps_the_step_that_it_falls_in(here, monkeypatch, capsys):
 
     line = f"train ml-vae ok.npz {QUICK} --steps 500 --out"
     with monkeypatch.context() as patch:
-        patch.setattr(_Loop, "step", step)
+        patch.setattr(Loop, "step", step)
         assert run(f"{line} part") == 130
     err = capsys.readouterr().err
     assert "at step 7, which is kept; go on by: twofold train --resume --out part" in err
@@ -463,7 +463,7 @@ def test_ctrl_c_keeps_the_step_that_it_falls_in(here, monkeypatch, capsys):
 
 def interrupted(monkeypatch, at: int, error: BaseException):
     """Makes a training stop with `error` at a step."""
-    from twofold.training import Progress
+    from twofold.progress import Progress
 
     def update(self, step, values=None):
         if step >= at:

@@ -24,6 +24,7 @@ LAYERS = [  # a name stands for a module or for a package with all its modules
     ("method",),
     ("methods",),
     ("runs",),
+    ("loop",),
     ("training",),
     ("operations", "metrics"),
     ("findings",),

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from trainings import example
-from twofold import Run, fit, load, training
+from twofold import Run, fit, load, loop
 from twofold.distributions import Gaussian, Point
 from twofold.errors import DivergedError, InputError, MissingFileError, TwofoldError
 from twofold.method import read_tensors
@@ -155,14 +155,14 @@ def test_bad_settings(options, message, tmp_path):
 
 def test_optimiser_settings(monkeypatch):
     made = {}
-    for name, cls in training.OPTIMISERS.items():
+    for name, cls in loop.OPTIMISERS.items():
 
         class Spy(cls):
             def __init__(self, parameters, name=name, **settings):
                 made[name] = settings
                 super().__init__(parameters, **settings)
 
-        monkeypatch.setitem(training.OPTIMISERS, name, Spy)
+        monkeypatch.setitem(loop.OPTIMISERS, name, Spy)
     run()
     assert made.pop("adam")["lr"] == 1e-3  # the paper's
     run(optim={"lr": 0.5, "betas": (0.5, 0.99)})
@@ -363,7 +363,7 @@ def test_interrupted_and_resumed_equals_undisturbed(kills, checkpoint_every, tmp
             if at == until:
                 raise Interrupted
 
-        monkeypatch.setattr(training.Progress, "update", update)
+        monkeypatch.setattr(loop.Progress, "update", update)
         return run(out=tmp_path / path, steps=10, resume=resume, checkpoint_every=checkpoint_every)
 
     whole = go("whole")
