@@ -896,6 +896,29 @@ def test_the_hash_tells_contents(data):
 
 
 @real("sprites/sprites.npz")
+def test_sprites_show_the_weapon_in_two_animations_only():
+    """Of characters that differ in nothing else: what s can reach is bounded by what the images show."""
+    data = load("sprites", root=SHARED, size=24)
+    f, rest = data.factors, ("gender", "body", "armor", "hair", "arm", "greaves")
+    first = torch.stack([(f["character"] == c).nonzero()[0, 0] for c in f["character"].unique()])
+    alike: dict[tuple[int, ...], dict[int, int]] = {}
+    for row in first.tolist():
+        alike.setdefault(tuple(int(f[a][row]) for a in rest), {})[int(f["weapon"][row])] = int(f["character"][row])
+    pairs = [list(found.values()) for found in alike.values() if len(found) == 2][:40]
+    assert len(pairs) == 40
+    part, shown = data[torch.isin(f["character"], torch.tensor(pairs).flatten())], {}
+    x, who, animation = torch.as_tensor(part.x[:]).short(), part.factors["character"], part.factors["animation"]
+    for a, b in pairs:
+        apart = (x[who == a] - x[who == b]).abs().flatten(1).amax(1) > 8
+        for k, name in enumerate(data.names["animation"]):
+            shown.setdefault(name, []).append(apart[animation[who == a] == k].double().mean().item())
+    share = {name: sum(values) / len(values) for name, values in shown.items()}
+    assert min(share["thrust"], share["shoot"]) > 0.99
+    assert max(share["walk"], share["slash"]) == 0
+    assert share["spellcast"] < 0.05
+
+
+@real("sprites/sprites.npz")
 def test_sprites_official_split_and_chance():
     data = load("sprites", root=SHARED, frames=0)
     parts = data.split("official")
