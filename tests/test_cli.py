@@ -67,6 +67,9 @@ def desk(tmp_path_factory) -> Path:
     (desk / "torn.npz").write_bytes((desk / "ok.npz").read_bytes()[:200])
     rows = [f"{i},{i % 9},{'control' if i % 2 else 'case'},{i % 3}" for i in range(60)]
     (desk / "patients.csv").write_text("\n".join(["age,score,group,site", *rows]))
+    (desk / "comma.csv").write_text(
+        "\n".join(["age;score;group", *(f"{i},5;{i % 7};{'ab'[i % 2]}" for i in range(48))])
+    )
     (desk / "gaps.csv").write_text("\n".join(["age,score,group,site", ",3,case,1", *rows]))
     (desk / "notes.txt").write_text("hello")
     (desk / "wrong.toml").write_text('method = "vae"\ndata = "toy"\nbathc_size = 3')
@@ -317,7 +320,7 @@ def test_list_names_methods_data_and_networks(capsys):
 @pytest.fixture
 def here(tmp_path, monkeypatch, desk) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name in ("ok.npz", "photos", "patients.csv", "gaps.csv", "mixed"):
+    for name in ("ok.npz", "photos", "patients.csv", "gaps.csv", "comma.csv", "mixed"):
         (tmp_path / name).symlink_to(desk / name)
     return tmp_path
 
@@ -353,6 +356,7 @@ def test_train_numbers_its_folders_and_says_what_is_next(here, capsys):
         ("train ml-vae patients.csv --factor site", "Groups", 48),  # a column of numbers, made a factor
         ("train ml-vae gaps.csv --factor group --data-option missing=drop --per-group 3", "Groups", 48),
         ("train contrastive patients.csv --background group=control", "Reference", 24),
+        ("train rb-vae comma.csv --background group=a --data-option sep=; --data-option decimal=,", "Reference", 24),
         ("train rb-vae patients.csv --background group=control", "Reference", 24),
         ("train vae ok.npz --factor y --epochs 1", "Images", 48),
     ],

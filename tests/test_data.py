@@ -511,6 +511,10 @@ def test_table(tmp_path):
     torch.testing.assert_close(later.x[:, 1], data.x[2:4, 1])
     assert load(table(tmp_path, "a\tb\n1\t2\n3\t5\n", "t.tsv")).x.shape == (2, 2)
     assert load(table(tmp_path, "a;b\n1;2\n3;5\n"), sep=";").x.shape == (2, 2)
+    comma = table(tmp_path, "a;b;c\n1,5;2;x\n3,25;5;y\n")
+    assert load(comma, sep=";", decimal=",", scale=False).x.tolist() == [[1.5, 2], [3.25, 5]]
+    with pytest.raises(InputError, match=r"column 'a' holds '1,5'; if that is a decimal comma, pass decimal=','"):
+        load(comma, sep=";")
 
 
 def test_table_with_missing_values(tmp_path):

@@ -79,7 +79,7 @@ def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return [_value(part.strip()) for part in text.split(",")] if "," in text else text
+        return [_value(part.strip()) for part in text.split(",")] if "," in text.strip(",") else text
 
 
 def listed(factor: str) -> list[str]:

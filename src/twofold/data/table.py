@@ -51,6 +51,7 @@ def table(
     missing: str | None = None,
     scale: bool | str | Scaling = True,
     sep: str | None = None,
+    decimal: str = ".",
 ) -> Dataset:
     """A `.csv` or `.tsv` file whose first line names the columns.
 
@@ -66,15 +67,16 @@ def table(
             `.scaling`; a split does not fit them anew. "FACTOR=VALUE" takes those of these rows alone, the controls,
             say: x then counts in their standard deviations. The `.scaling` of another table applies that one's, its
             `fill` too: use it for data that come later. False takes the values as they are.
-        sep: the separator; a comma, or a tab for `.tsv`.
+        sep: the separator; a comma, or a tab for `.tsv`. decimal: the decimal mark, "." or ",".
     """
     import pandas as pd
 
     if missing is not None:
         choose("missing", missing, ("drop", "mean", "median"))
+    choose("decimal", decimal, (".", ","))
     sep = sep or ("\t" if path.suffix.lower() == ".tsv" else ",")
     try:
-        frame = pd.read_csv(path, sep=sep, low_memory=False)
+        frame = pd.read_csv(path, sep=sep, decimal=decimal, low_memory=False)
     except (OSError, ValueError, pd.errors.ParserError) as error:  # ValueError: encodings, empty files
         raise InputError(f"{path}: can't be read as a table ({' '.join(str(error).split())[:120]})") from None
     if len(frame) == 0 or frame.shape[1] < 2:
@@ -200,6 +202,8 @@ def _refuse_dirty(path: Path, name: str, column) -> None:
     """A column of numbers but for some entries is a mistake in the table, and no factor."""
     text = column.dropna().astype(str)
     wrong = [entry for entry in text if not _number(entry)]
+    if len(wrong) and all(_number(entry.replace(",", ".", 1)) for entry in wrong):
+        raise InputError(f"{path}: column {name!r} holds {wrong[0]!r}; if that is a decimal comma, pass decimal=','")
     if wrong and len(wrong) < len(text) / 2:
         raise InputError(
             f"{path}: column {name!r} holds {len(wrong)} entries that are no numbers, such as {wrong[0]!r}; "
