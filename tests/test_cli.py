@@ -356,7 +356,7 @@ def test_train_numbers_its_folders_and_says_what_is_next(here, capsys):
         ("train ml-vae patients.csv --factor site", "Groups", 48),  # a column of numbers, made a factor
         ("train ml-vae gaps.csv --factor group --data-option missing=drop --per-group 3", "Groups", 48),
         ("train contrastive patients.csv --background group=control", "Reference", 24),
-        ("train rb-vae comma.csv --background group=a --data-option sep=; --data-option decimal=,", "Reference", 24),
+        ("train rb-vae comma.csv --background group=a --data-option sep=; --data-option decimal=,", "Reference", 18),
         ("train rb-vae patients.csv --background group=control", "Reference", 24),
         ("train vae ok.npz --factor y --epochs 1", "Images", 48),
     ],
