@@ -1,11 +1,12 @@
-"""Figures of what accumulates, from the cells of `twofold table bouchacourt18`: accuracy against the number of images.
+"""Figures from the cells of `twofold table`: what accumulates (bouchacourt18), and how a game goes (ruiz19).
 
     python benchmarks/curves.py [--results results] [--scale cpu] [--out docs/figures]
 
 fig-6c-mnist.png and fig-6c-digits.png: what s and z tell of the digit when k images are put together, accuracy and bits
 [Bouchacourt18, Fig. 6c and supplement, Fig. 2]. few-shot-sprites.png and few-shot-cars3d.png: identification of
 identities that training never saw, from k examples. Lines are means and bands one standard deviation over the seeds
-(each seed's curve is the mean of its trials). Trains nothing; says which cells are missing, and draws the others.
+(each seed's curve is the mean of its trials). game-srb-vae.png: losses and gradient norms of sRb-VAE's three players on
+digit style, seed 0. Trains nothing; says which cells are missing, and draws the others.
 """
 
 from __future__ import annotations
@@ -92,6 +93,16 @@ def draw(name: str, block: str, scale: str, results: Path) -> Figure | None:
     return figure
 
 
+def game(scale: str, results: Path) -> Figure | None:
+    book = tables.get("ruiz19")
+    table = book.table("table-1")
+    row = next(row for row in table.rows if row.name == "sRb-VAE")
+    path = results / book.name / scale / table.name / f"{row.slug}.0.json"
+    if stale(path, table.identity(row, scale)) is not None or not (cell := read_cell(path)):
+        return None
+    return figures.loss_curves(cell["history"])
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--results", type=Path, default=Path("results"))
@@ -99,12 +110,19 @@ def main() -> int:
     options.add_argument("--out", type=Path, default=Path("docs/figures"))
     args = options.parse_args()
     missing = False
-    for name, block in FIGURES:
-        figure = draw(name, block, args.scale, args.results)
-        path = args.out / f"{name.replace('unseen', 'few-shot')}-{block.lower()}.png"
+    drawn = {
+        f"{name.replace('unseen', 'few-shot')}-{block.lower()}": (
+            draw(name, block, args.scale, args.results),
+            f"bouchacourt18 --only {name}",
+        )
+        for name, block in FIGURES
+    }
+    drawn["game-srb-vae"] = game(args.scale, args.results), "ruiz19 --only sRb-VAE"
+    for name, (figure, needs) in drawn.items():
+        path = args.out / f"{name}.png"
         if figure is None:
             missing = True
-            print(f"{path}: not drawn; run `twofold table bouchacourt18 --scale {args.scale} --only {name}` first")
+            print(f"{path}: not drawn; run `twofold table {needs} --scale {args.scale}` first")
         else:
             print(figures.save(figure, path))
     return int(missing)
