@@ -24,7 +24,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 import twofold
 from citing import covered, equation
 from twofold.distributions import Gaussian, Likelihood, Mixture, Point
-from twofold.divergences import gathered, group_dependence, wasserstein2
+from twofold.divergences import gathered, group_dependence, group_distance, wasserstein2
 from twofold.errors import InputError
 from twofold.methods import MLVAE, VAE, Contrastive
 
@@ -465,15 +465,41 @@ def test_group_dependence_compares_kernels_of_pairs():
     assert found.item() == pytest.approx(total / 4, rel=1e-9)
 
 
-def test_group_dependence_tells_dependent_from_independent_codes():
+def test_group_distance_is_the_energy_distance_of_each_group_from_the_others():
+    random = np.random.default_rng(0)
+    z, group = 3 + 5 * random.normal(size=(12, 2)), np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 1, 0])
+    mask = np.array([1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1])  # group 3 has one member: no pair of its own
+    row = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 4, 11])  # 10 is 4 once more
+    real = z[mask == 1]
+    unit = (z - real.mean(0)) / (real.std(0) + 1e-4)
+    counted = [(i, j) for i, j in pairs_of(range(12), range(12)) if mask[i] and mask[j] and row[i] != row[j]]
+    far = {pair: float(np.linalg.norm(unit[pair[0]] - unit[pair[1]])) for pair in counted}
+    each = []
+    for g in (0, 1, 2):
+        within = np.mean([d for (i, j), d in far.items() if group[i] == g and group[j] == g])
+        between = np.mean([d for (i, j), d in far.items() if group[i] == g and group[j] != g])
+        others = np.mean([d for (i, j), d in far.items() if group[i] != g and group[j] != g])
+        each.append(2 * between - within - others)
+    expected = np.mean(each) / np.mean(list(far.values()))
+    found = group_distance(*map(torch.from_numpy, (z, group, mask, row)))
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+    z = torch.from_numpy(z).requires_grad_()
+    (grad,) = torch.autograd.grad(group_distance(z, torch.from_numpy(group), row=torch.from_numpy(row)), z)
+    assert grad.isfinite().all()
+    assert group_distance(z, torch.arange(12)) == 0  # nothing to compare
+    assert group_distance(z, torch.zeros(12)) == 0
+
+
+@pytest.mark.parametrize(("told_by", "little", "much"), [(group_dependence, 0.3, 1), (group_distance, 0.02, 0.2)])
+def test_dependent_codes_are_told_from_independent_ones(told_by, little, much):
     random = torch.Generator().manual_seed(0)
     group = torch.arange(16).repeat_interleave(8)
     z = torch.randn(128, 4, generator=random)
     told = torch.randn(16, 4, generator=random)[group]
-    free, bound = (group_dependence(code, group).item() for code in (z, z + 2 * told))
-    assert abs(free) < 0.3
-    assert bound > 1
-    assert group_dependence(1000 * (z + 2 * told) + 7, group).item() == pytest.approx(bound, rel=1e-2)  # no scale
+    free, bound = (told_by(code, group).item() for code in (z, z + 2 * told))
+    assert abs(free) < little
+    assert bound > much
+    assert told_by(1000 * (z + 2 * told) + 7, group).item() == pytest.approx(bound, rel=1e-2)  # no scale
 
 
 # -- is every cited equation tested? -----------------------------------------------------------------------------------

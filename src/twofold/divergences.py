@@ -38,13 +38,10 @@ def group_dependence(
     widths, on z standardised over the batch: near 0 if z is independent of the group (and only then, as the batch
     grows: the kernels are characteristic), in nats, whatever z's scale. `group [n]` ids, `mask [n]` 1 for real rows;
     `row [n]` which observation each is, where a batch may hold one twice: it is no pair with itself.
-    Ours. The kernels are narrow because a probe finds local structure, which wide ones and distances average away.
+    Ours. The kernels are narrow because a probe finds local structure.
     """
     real = torch.ones_like(group, dtype=torch.bool) if mask is None else mask.bool()
-    weight = real.to(z.dtype).unsqueeze(1) / real.sum()
-    mean = (weight * z).sum(0)
-    spread = (weight * (z - mean).square()).sum(0).sqrt() + 1e-4
-    z = (z - mean) / spread
+    z = _standardised(z, real)
     norms = z.square().sum(1)
     squares = (norms[:, None] + norms[None, :] - 2 * z @ z.T).clamp(min=0) / z.shape[1]
     pairs = real[:, None] & real[None, :]
@@ -59,6 +56,44 @@ def group_dependence(
         near, far = ((kernel * which).sum() / which.sum().clamp(min=1) for which in (alike, apart))
         total = total + (near + 1e-6).log() - (far + 1e-6).log()
     return total / 4 * (alike.any() & apart.any())  # nothing to compare: 0
+
+
+def group_distance(
+    z: Float[Tensor, "n d"], group: Tensor, mask: Tensor | None = None, row: Tensor | None = None
+) -> Float[Tensor, ""]:
+    """How much z tells of the group: the energy distance between a group's z and all others', over the mean distance of
+    any two.
+
+    2 E|a - b| - E|a - a'| - E|b - b'| (Szekely & Rizzo 2013) for a, a' of the group and b, b' of the others, averaged
+    over the batch's groups, on z standardised over the batch: 0 on average if z is independent of the group, and only
+    then; whatever z's scale. Arguments as in `group_dependence`.
+    """
+    real = torch.ones_like(group, dtype=torch.bool) if mask is None else mask.bool()
+    z = _standardised(z, real)
+    pairs = (real[:, None] & real[None, :]).fill_diagonal_(False)
+    if row is not None:
+        pairs &= row[:, None] != row[None, :]
+    same = (real[:, None] & real[None, :] & (group[:, None] == group[None, :])).to(z.dtype)
+    count = pairs.to(z.dtype)
+    distance = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist") * count
+
+    def of_group(values: Tensor) -> Tensor:
+        """The group's own pairs, its pairs with others, and the pairs of others: a sum each, for each row's group."""
+        own, across = same @ (values * same).sum(1), same @ (values * (1 - same)).sum(1)
+        return torch.stack([own, across, values.sum() - own - 2 * across])
+
+    counts = of_group(count)
+    within, between, others = of_group(distance) / counts.clamp(min=1)
+    weight = (counts.amin(0) > 0) * real / same.sum(1).clamp(min=1)  # groups count alike, whatever their sizes
+    told = (weight * (2 * between - within - others)).sum() / weight.sum().clamp(min=1e-6)
+    return told * count.sum().clamp(min=1) / distance.detach().sum().clamp(min=1e-6)
+
+
+def _standardised(z: Tensor, real: Tensor) -> Tensor:
+    """Each dimension by its mean and deviation over the rows that are `real`."""
+    weight = real.to(z.dtype).unsqueeze(1) / real.sum()
+    mean = (weight * z).sum(0)
+    return (z - mean) / ((weight * (z - mean).square()).sum(0).sqrt() + 1e-4)
 
 
 def gan_real(logit: Float[Tensor, "n"], kind: str = "log") -> Float[Tensor, ""]:

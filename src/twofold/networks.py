@@ -310,6 +310,9 @@ ARCHITECTURES: dict[str, Mlp | Conv] = {
 }
 
 
+GENERAL = ("auto", "mlp", "conv")  # of no paper
+
+
 def auto(shape: Shape) -> str:
     """Fully connected for vectors and for small grey images (up to 1,024 pixels), convolutional for all else."""
     return "mlp" if len(shape) == 1 or math.prod(shape) <= 1024 else "conv"

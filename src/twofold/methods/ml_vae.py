@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from twofold import networks
 from twofold.distributions import Gaussian, Likelihood, Mixture, Point
-from twofold.divergences import gathered, group_dependence
+from twofold.divergences import gathered, group_distance
 from twofold.errors import InputError, choose
 from twofold.method import Code, Method
 from twofold.supervision import Groups, groupings, in_groups
@@ -22,7 +23,8 @@ class MLVAE(Method):
     their even mixture (`"mixture"`, supplement Eqs. 1-3). `beta` weights both KLs.
 
     Nothing in the paper's objective keeps the group out of z, and on most data it does leak there. `leakage` is what it
-    costs: that many times z's KL for each nat of `divergences.group_dependence` (ours; 0 is the paper's objective).
+    costs: that many times z's KL, times `divergences.group_distance` (ours; 0 is the paper's objective). `separate`
+    gives each code an encoder of its own, so that this price moves s less; None: where `arch` is no paper's.
 
     With several groupings (the paper says that there may be, and no more) s is divided, a part for each in their order,
     evenly or as `parts` says. Each part accumulates over all members of its group that stand in the batch (each image
@@ -40,14 +42,19 @@ class MLVAE(Method):
         evidence: Literal["product", "mixture"] = "product",
         parts: tuple[int, ...] | None = None,
         beta: float = 1.0,
-        leakage: float = 5.0,
+        leakage: float = 100.0,
+        separate: bool | None = None,
         likelihood: Literal["gaussian", "laplace", "bernoulli"] = "gaussian",
         scale: float | None = None,
     ):
         super().__init__(encoder, decoder)
         choose("evidence", evidence, ("product", "mixture"))
-        self.evidence, self.parts, self.beta, self.leakage = evidence, parts, beta, leakage
+        self.evidence, self.parts, self.beta, self.leakage, self.separate = evidence, parts, beta, leakage, separate
         self.nll = Likelihood(likelihood, scale)
+
+    @classmethod
+    def networks(cls, shape, s, z, classes, arch, separate=None):
+        return networks.build(arch, shape, s, z, separate=arch in networks.GENERAL if separate is None else separate)
 
     def bind(self, supervision):
         super().bind(supervision)
@@ -92,7 +99,7 @@ class MLVAE(Method):
         }
         if self.leakage:  # ours; priced by what z holds, so that no weight depends on the data
             z, real, row = map(gathered, (q_S.mean, members, draw.index.flatten()))  # an image may stand there twice
-            told = sum(group_dependence(z, gathered(group), real, row) for group in groups)
+            told = sum(group_distance(z, gathered(group), real, row) for group in groups)
             terms["leakage"] = self.leakage * gathered(kl_S.detach()[None]).mean() * told
         yield {"model": terms}
 

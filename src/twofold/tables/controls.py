@@ -80,7 +80,8 @@ def constant(train: Dataset, s: int, z: int) -> Linear:
 
 class Supervised(Method):
     """s learns the labels themselves, by cross-entropy (of real factors: the absolute error of standardised values)
-    through a linear head; a decoder learns to undo s and does not move it. z has no width: an upper bound for s."""
+    through a linear head; a decoder learns to undo s and does not move it. z has no width. What labels give at this
+    size and length: not always the most that s could tell of unseen classes."""
 
     name = "supervised"
     supervision = Images
