@@ -76,7 +76,8 @@ def _generation(on: Subject) -> Figure:
         if not classes:
             raise UnsupportedError(f"{type(on.method).__name__} knows none of the held-out classes")
         made = [operations.generate(on.method, STEPS, y=k, seed=on.seed) for k in classes]
-        return figures.image_grid(torch.stack(made), rows=[on.name(k) for k in classes])
+        drawn = [figures.Span(0, STEPS - 1, "z from the prior", figures.Z)]
+        return figures.image_grid(torch.stack(made), rows=[on.name(k) for k in classes], column_spans=drawn)
     on.two_halves()
     part = on.some(DOWN)
     s = on.encode(part).s
