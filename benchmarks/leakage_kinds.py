@@ -1,4 +1,4 @@
-"""Which penalty keeps the group out of z best? Energy distance, kernels, W2 and an adversary, along their weights.
+"""Which penalty keeps the group out of z best? Kernels, energy distance, both, W2, an adversary, along their weights.
 
     python benchmarks/leakage_kinds.py [--data digits] [--steps 1200] [--seeds 3] [--out results/leakage-kinds]
 
@@ -8,8 +8,8 @@ unseen. With --data mnist (7,800 steps: 20 epochs of 50,000) the validation part
 probes see 5,000, are tested on 5,000, and some weights are left out. The term added is weight x (z's KL, without
 gradient) x what z tells of the group, where the latter is, on z standardised over the batch,
 
-- energy: `divergences.group_distance`, what `MLVAE(leakage=weight)` has;
-- kernel: `divergences.group_dependence`, in nats;
+- both: `divergences.group_leak`, what `MLVAE(leakage=weight)` has: kernels and 15 times the energy distance;
+- kernel: `divergences.group_dependence`, in nats; energy: `divergences.group_distance`;
 - W2: `divergences.wasserstein2` between a group's z and all others', over z's dimensions, mean over the groups;
 - adversary: log(groups) - the cross-entropy of a classifier (two layers of 128) that predicts the group from z, from 0
   up, in nats. It is a second player, with 5 steps of Adam at 0.005 on each batch before the encoder's.
@@ -35,21 +35,22 @@ from torch import Tensor, nn
 import twofold
 from twofold import data, metrics
 from twofold.arrays import unit
-from twofold.divergences import group_dependence, wasserstein2
+from twofold.divergences import group_dependence, group_distance, wasserstein2
 from twofold.methods import MLVAE
 from twofold.runs import record
 
 SIZES = {"s": 10, "z": 10}
-SHARED = "energy, one encoder"
+SHARED = "both, one encoder"
 WEIGHTS = {
     "digits": {
-        "energy": (0, 30, 100, 300),
-        SHARED: (0, 100),
+        "both": (0, 1, 2, 5),
+        SHARED: (0, 2),
         "kernel": (2, 5, 20),
+        "energy": (30, 100, 300),
         "W2": (5, 20, 100),
         "adversary": (0.2, 1, 5),
     },
-    "mnist": {"energy": (0, 100, 300), SHARED: (0, 100), "kernel": (5,)},
+    "mnist": {"both": (0, 2, 5), SHARED: (0, 2), "kernel": (2, 5), "energy": (100, 300)},
 }
 SPLIT = {"digits": (0.6, 0.2, 0.2), "mnist": (5 / 6, 1 / 6)}
 STEPS, POINTS = {"digits": 1_200, "mnist": 7_800}, 5_000
@@ -61,8 +62,8 @@ class Priced(MLVAE):
 
     optim = {"adversary": {"name": "adam", "lr": 0.005}}
 
-    def __init__(self, encoder, decoder, *, kind: str = "energy", weight: float = 0.0, separate=None):
-        own = kind.startswith("energy")
+    def __init__(self, encoder, decoder, *, kind: str = "both", weight: float = 0.0, separate=None):
+        own = kind.startswith("both")
         super().__init__(encoder, decoder, leakage=weight if own else 0.0, separate=separate)
         self.kind, self.weight = kind, 0.0 if own else weight
         if kind == "adversary":
@@ -98,6 +99,8 @@ class Priced(MLVAE):
             return (torch.tensor(float(logits.shape[1])).log() - F.cross_entropy(logits, group)).clamp(min=0)
         if self.kind == "kernel":
             return group_dependence(z, group, row=row)
+        if self.kind == "energy":
+            return group_distance(z, group, row=row)
         parts = [(z[group == g], z[group != g]) for g in group.unique()]
         parts = [(own, others) for own, others in parts if len(own) > 1 and len(others) > 1]
         return torch.stack([wasserstein2(own, others) for own, others in parts]).mean() / z.shape[1]
@@ -122,7 +125,8 @@ def measure(name: str, kind: str, weight: float, seed: int, steps: int) -> dict:
     told = metrics.leakage(code, train.factors["digit"], held, validation.factors["digit"], seed=seed)
     error = float((method.decode(held) - unit(torch.as_tensor(validation.x))).square().mean())
     found = {"s": told["s"].as_dict(), "z": told["z"].as_dict(), "reconstruction MSE": error}
-    return {"kind": kind, "weight": weight, "seed": seed, **found, "ms a step": 1e3 * run.seconds / run.steps}
+    about = {"kind": kind, "weight": weight, "seed": seed, "commit": record()["commit"]}
+    return {**about, **found, "ms a step": 1e3 * run.seconds / run.steps}
 
 
 def table(cells: list[dict]) -> str:
@@ -152,7 +156,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path("results/leakage-kinds"))
     args = options.parse_args()
     path, steps = args.out / f"{args.data}.json", args.steps or STEPS[args.data]
-    protocol = {"data": args.data, "split": SPLIT[args.data], "on": "validation", "steps": steps, **SIZES, "version": 2}
+    protocol = {"data": args.data, "split": SPLIT[args.data], "on": "validation", "steps": steps, **SIZES, "version": 3}
     protocol["inner"] = INNER
     protocol = json.loads(json.dumps(protocol))
     found = json.loads(path.read_text()) if path.exists() else {}

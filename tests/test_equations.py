@@ -24,7 +24,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 import twofold
 from citing import covered, equation
 from twofold.distributions import Gaussian, Likelihood, Mixture, Point
-from twofold.divergences import gathered, group_dependence, group_distance, wasserstein2
+from twofold.divergences import gathered, group_dependence, group_distance, group_leak, wasserstein2
 from twofold.errors import InputError
 from twofold.methods import MLVAE, VAE, Contrastive
 
@@ -488,6 +488,8 @@ def test_group_distance_is_the_energy_distance_of_each_group_from_the_others():
     assert grad.isfinite().all()
     assert group_distance(z, torch.arange(12)) == 0  # nothing to compare
     assert group_distance(z, torch.zeros(12)) == 0
+    rest = torch.from_numpy(group), torch.from_numpy(mask), torch.from_numpy(row)
+    assert group_leak(z, *rest) == group_dependence(z, *rest) + 15 * group_distance(z, *rest)
 
 
 @pytest.mark.parametrize(("told_by", "little", "much"), [(group_dependence, 0.3, 1), (group_distance, 0.02, 0.2)])

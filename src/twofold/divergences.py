@@ -38,7 +38,7 @@ def group_dependence(
     widths, on z standardised over the batch: near 0 if z is independent of the group (and only then, as the batch
     grows: the kernels are characteristic), in nats, whatever z's scale. `group [n]` ids, `mask [n]` 1 for real rows;
     `row [n]` which observation each is, where a batch may hold one twice: it is no pair with itself.
-    Ours. The kernels are narrow because a probe finds local structure.
+    Ours. The kernels are narrow: they see local structure, and hardly how groups lie as a whole.
     """
     real = torch.ones_like(group, dtype=torch.bool) if mask is None else mask.bool()
     z = _standardised(z, real)
@@ -87,6 +87,14 @@ def group_distance(
     weight = (counts.amin(0) > 0) * real / same.sum(1).clamp(min=1)  # groups count alike, whatever their sizes
     told = (weight * (2 * between - within - others)).sum() / weight.sum().clamp(min=1e-6)
     return told * count.sum().clamp(min=1) / distance.detach().sum().clamp(min=1e-6)
+
+
+def group_leak(
+    z: Float[Tensor, "n d"], group: Tensor, mask: Tensor | None = None, row: Tensor | None = None
+) -> Float[Tensor, ""]:
+    """`group_dependence` and 15 times `group_distance`: what a probe finds among near neighbours, and what it finds in
+    how groups lie as a whole. Priced alone, either leaves the other (`benchmarks/leakage_kinds.py`)."""
+    return group_dependence(z, group, mask, row) + 15 * group_distance(z, group, mask, row)
 
 
 def _standardised(z: Tensor, real: Tensor) -> Tensor:

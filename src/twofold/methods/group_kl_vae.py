@@ -6,7 +6,7 @@ from typing import Literal
 
 from twofold import networks
 from twofold.distributions import Likelihood
-from twofold.divergences import gathered, group_distance
+from twofold.divergences import gathered, group_leak
 from twofold.errors import InputError
 from twofold.method import Method
 from twofold.supervision import Groups
@@ -35,7 +35,7 @@ class GroupKLVAE(Method):
         *,
         lambda_s: float = 0.3,
         beta: float = 1.0,
-        leakage: float = 100.0,
+        leakage: float = 2.0,
         separate: bool | None = None,
         likelihood: Literal["gaussian", "laplace", "bernoulli"] = "gaussian",
         scale: float | None = None,
@@ -75,6 +75,6 @@ class GroupKLVAE(Method):
         }
         if self.leakage:  # ours
             group = draw.group[:, None].expand(G, K).flatten()
-            told = group_distance(*map(gathered, (q_S.mean, group, members, draw.index.flatten())))
+            told = group_leak(*map(gathered, (q_S.mean, group, members, draw.index.flatten())))
             terms["leakage"] = self.leakage * gathered(kl_S.detach()[None]).mean() * told
         yield {"model": terms}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from twofold import networks
 from twofold.distributions import Gaussian, Likelihood, Mixture, Point
-from twofold.divergences import gathered, group_distance
+from twofold.divergences import gathered, group_leak
 from twofold.errors import InputError, choose
 from twofold.method import Code, Method
 from twofold.supervision import Groups, groupings, in_groups
@@ -23,7 +23,7 @@ class MLVAE(Method):
     their even mixture (`"mixture"`, supplement Eqs. 1-3). `beta` weights both KLs.
 
     Nothing in the paper's objective keeps the group out of z, and on most data it does leak there. `leakage` is what it
-    costs: that many times z's KL, times `divergences.group_distance` (ours; 0 is the paper's objective). `separate`
+    costs: that many times z's KL, times `divergences.group_leak` (ours; 0 is the paper's objective). `separate`
     gives each code an encoder of its own, so that this price moves s less; None: where `arch` is no paper's.
 
     With several groupings (the paper says that there may be, and no more) s is divided, a part for each in their order,
@@ -42,7 +42,7 @@ class MLVAE(Method):
         evidence: Literal["product", "mixture"] = "product",
         parts: tuple[int, ...] | None = None,
         beta: float = 1.0,
-        leakage: float = 100.0,
+        leakage: float = 2.0,
         separate: bool | None = None,
         likelihood: Literal["gaussian", "laplace", "bernoulli"] = "gaussian",
         scale: float | None = None,
@@ -99,7 +99,7 @@ class MLVAE(Method):
         }
         if self.leakage:  # ours; priced by what z holds, so that no weight depends on the data
             z, real, row = map(gathered, (q_S.mean, members, draw.index.flatten()))  # an image may stand there twice
-            told = sum(group_distance(z, gathered(group), real, row) for group in groups)
+            told = sum(group_leak(z, gathered(group), real, row) for group in groups)
             terms["leakage"] = self.leakage * gathered(kl_S.detach()[None]).mean() * told
         yield {"model": terms}
 
