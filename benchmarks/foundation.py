@@ -123,7 +123,7 @@ def render() -> None:
         "|---|---|---|---|---|---|---|---|",
     ]
     names = {
-        "mnist-mlvae-ours": "`MLVAE(separate=True)` (leakage 100)",
+        "mnist-mlvae-ours": "`MLVAE(separate=True)` (leakage 2)",
         "mnist-mlvae-paper": "`MLVAE(leakage=0)`, the paper's objective",
         "mnist-vae": "`VAE`, z of 20",
     }
