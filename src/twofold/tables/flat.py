@@ -29,7 +29,7 @@ def hidden(cell, *, seeds: int = 5) -> dict[str, Any]:
 
 FREE = {"scale": None}
 GAUSSIAN = {"likelihood": "gaussian", "scale": None}
-METHODS = [
+METHODS: list[dict[str, Any]] = [
     dict(name="PCA", control="pca"),
     dict(name="VAE", method="vae"),
     dict(name="beta-TCVAE", method="beta-tcvae"),
@@ -49,7 +49,9 @@ METHODS = [
 
 def _rows(block: str, columns: int, **more: Any) -> list[Row]:
     """The methods on one table, beside its columns as they are."""
-    whole = dict(name="the columns", control="pca", protocol={"s": columns}, note="as they are, standardised")
+    whole: dict[str, Any] = dict(
+        name="the columns", control="pca", protocol={"s": columns}, note="as they are, standardised"
+    )
     return [
         Row(**{**row, **more, "protocol": {**more["protocol"], **row.get("protocol", {})}, "block": block})
         for row in (whole, *METHODS)
