@@ -22,7 +22,7 @@ MARK = "<!-- rendered by: twofold table --render -->"
 SIGNS = {"ahead": "▲", "behind": "▼", "level": "=", None: ""}
 WORDS = {
     "smoke": "Smoke scale: a few steps, to see that it runs. These are not results.",
-    "cpu": "CPU scale: about five minutes a cell at most, on one quiet core, not the paper's budget.",
+    "cpu": "CPU scale: five minutes of a quiet core a cell, twice that of a shared one; not the paper's budget.",
     "paper": "The paper's scale.",
 }
 LEGEND = (
