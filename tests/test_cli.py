@@ -453,7 +453,7 @@ def test_ctrl_c_keeps_the_step_that_it_falls_in(here, monkeypatch, capsys):
             signal.raise_signal(signal.SIGINT)
         return one(self, number, norms)
 
-    line = f"train ml-vae ok.npz {QUICK} --steps 500 --out"
+    line = f"train ml-vae ok.npz {QUICK} --steps 200 --out"
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "step", step)
         assert run(f"{line} part") == 130
