@@ -314,7 +314,6 @@ TABLES = [
         protocol=dict(batch_size=128),
         scales={"smoke": dict(steps=2), "cpu": dict(steps=300), "paper": dict(epochs=20)},
         about="""Where a method has no s, its whole code is classified. The first five rows' printed values are
-            Ruiz19's.
-            Likelihood, rate and weights are each method's defaults: the paper says nothing of them.""",
+            Ruiz19's. Likelihood, rate and weights are each method's defaults: the paper says nothing of them.""",
     ),
 ]
