@@ -267,8 +267,8 @@ TABLES = [
             beta 2 and a "large" lambda_s (here 100); its reconstruction weight is not stated (here that of a standard
             deviation of 0.1 a pixel, and on grassy-digits of 0.05 and 0.2, too). The printed silhouette is read as that
             of the clusters found. All train by Adam at 1e-3, sRb-VAE too, whose own rate is a tenth of that; and all by
-            one likelihood. At CPU scale networks are fully connected ones (512, 256), but for the rows that say so, which have
-            the paper's convolutions with half to a quarter of its channels: six times the time.""",
+            one likelihood. At CPU scale networks are fully connected ones (512, 256), but for the rows that say so: the
+            paper's convolutions with half to a quarter of its channels, at six times the cost.""",
     ),
     Table(
         name="fig-6a",
