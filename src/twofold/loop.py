@@ -8,10 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from twofold.arrays import mix
@@ -21,6 +20,9 @@ from twofold.optimisers import LazyAdam
 from twofold.progress import Progress
 from twofold.runs import RunFolder, record
 from twofold.supervision import Supervision
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 OPTIMISERS = {
     "adam": torch.optim.Adam,

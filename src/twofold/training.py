@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch.multiprocessing.spawn import ProcessException
 
 from twofold import errors
@@ -25,6 +24,9 @@ from twofold.loop import OPTIMISERS, Loop, Plan, seed_all
 from twofold.method import Method, read_tensors, write_tensors
 from twofold.runs import RunFolder
 from twofold.supervision import Supervision
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 PRECISIONS = {
     **dict.fromkeys(("auto", "fp32", "32", "32-true"), "32-true"),
@@ -119,6 +121,8 @@ def fit(
         method.bind(supervision)
     elsewhere = "LOCAL_RANK" in os.environ  # a launcher such as torchrun has made the processes already
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    from lightning_fabric import Fabric  # takes longer to load than PyTorch; who doesn't train needn't wait
+
     fabric = Fabric(
         accelerator=plan.device.split(":")[0],
         devices=[int(plan.device.split(":")[1])] if ":" in plan.device else plan.devices,
