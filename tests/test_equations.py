@@ -392,6 +392,32 @@ def test_contrastive_objective(lambda_z, monkeypatch):
             assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_contrastive_price_of_the_leak_knows_a_control_that_stands_twice():
+    """Two controls fill a batch of eight: that they lie upon each other tells nothing of z."""
+    method = double(Contrastive.build((6,), s=2, z=4, lambda_z=0.0, leakage=3.0))
+    random = torch.Generator().manual_seed(0)
+    target, controls = (torch.rand(n, 6, dtype=torch.float64, generator=random) for n in (8, 2))
+    background = controls[[0, 1, 0, 1, 1, 0, 0, 1]]
+    x = torch.cat([target, background])
+    row = torch.tensor([next(i for i in range(16) if torch.equal(x[i], x[j])) for j in range(16)])
+    z, group = method.enc(x)[1], torch.tensor([1] * 8 + [0] * 8)
+    told, blind = group_dependence(z.mean, group, row=row), group_dependence(z.mean, group)
+    (update,) = method.losses(SimpleNamespace(target=target, background=background))
+    kl = z.kl().mean()
+    assert update["model"]["leakage"].item() == pytest.approx(3 * kl.item() * max(0, told.item()), rel=1e-5)
+    assert blind > told + 0.5
+
+
+def test_contrastive_has_no_merit_in_pushing_a_set_apart():
+    method = double(Contrastive.build((6,), s=2, z=4, lambda_z=0.0, leakage=3.0))
+    x = torch.eye(6, dtype=torch.float64)  # each set's rows lie at the other's, and far from their own
+    draw = SimpleNamespace(target=x, background=x + 1e-3)
+    z = torch.cat([method.enc(part)[1].mean for part in (draw.target, draw.background)])
+    assert group_dependence(z, torch.tensor([1] * 6 + [0] * 6)) < 0
+    (update,) = method.losses(draw)
+    assert update["model"]["leakage"] == 0
+
+
 # -- distances between batches -----------------------------------------------------------------------------------------
 
 

@@ -16,8 +16,8 @@ class Contrastive(Method):
     """Contrastive VAE whose salient code is driven to 0 on the background [Contrast21, Eqs. 7 and 8].
 
     The background is decoded with s = 0, and its s is pulled there by `lambda_s` (|mu_s|^2 + |sigma_s|^2), which stands
-    for Eq. 7's indicator. `lambda_z` weights the squared Wasserstein distance between the two sets' z (Eq. 8);
-    0 leaves it out, which is Eq. 7. `beta` weights the KLs; the paper has 2 and a "large" `lambda_s`. In our
+    for Eq. 7's indicator. `lambda_z` weights the squared Wasserstein distance between the two sets' z (Eq. 8); 0 leaves
+    it out, which is Eq. 7 (with `leakage=0`). `beta` weights the KLs; the paper has 2 and a "large" `lambda_s`. In our
     exploration (no command kept) 2 and 100 let s collapse on small images: the defaults are lower.
 
     A large `lambda_z` is met by a z of tiny scale that still tells the two sets apart. `leakage` is the price of that:
@@ -59,7 +59,12 @@ class Contrastive(Method):
         if self.lambda_z:
             terms["w2"] = self.lambda_z * wasserstein2(gathered(z_x), gathered(z_y))  # Eqs. 8-9
         if self.leakage:  # ours
-            z = torch.cat([gathered(q_zx.mean), gathered(q_zy.mean)])
-            told = group_dependence(z, torch.arange(len(z), device=z.device) < len(z) // 2)
-            terms["leakage"] = self.leakage * gathered(kl_z.detach()[None]).mean() / 2 * told
+            z, x = (
+                torch.cat([gathered(a), gathered(b)])
+                for a, b in ((q_zx.mean, q_zy.mean), (draw.target, draw.background))
+            )
+            row = x.flatten(1).unique(dim=0, return_inverse=True)[1]  # of a small set a batch holds rows twice
+            told = group_dependence(z, torch.arange(len(z), device=z.device) < len(z) // 2, row=row)
+            price = self.leakage * gathered(kl_z.detach()[None]).mean() / 2
+            terms["leakage"] = price * told.clamp(min=0)  # below 0 it would pay to push a set's rows apart
         yield {"model": terms}

@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from twofold import metrics
+from twofold.method import Method
+from twofold.tables import controls
+from twofold.tables.cell import Cell
 from twofold.tables.table import Column, Row, Table
 
 
-def hidden(cell, *, seeds: int = 5) -> dict[str, Any]:
+def hidden(cell: Cell, *, seeds: int = 5) -> dict[str, Any]:
     """k-means on the codes of the target's rows, matched with the classes that nobody was told."""
     target, back = cell.test.contrast(cell.protocol.background)
     code, of_back = cell.encode(target), cell.encode(back)
@@ -27,10 +30,16 @@ def hidden(cell, *, seeds: int = 5) -> dict[str, Any]:
     return out
 
 
+def pca_of_target(cell: Cell) -> Method:
+    """What one would do without controls."""
+    return controls.pca(cell.train.contrast(cell.protocol.background)[0], 0, cell.protocol.z, cell.seed)
+
+
 FREE = {"scale": None}
 GAUSSIAN = {"likelihood": "gaussian", "scale": None}
 METHODS: list[dict[str, Any]] = [
     dict(name="PCA", control="pca"),
+    dict(name="PCA of the target", control="pca", train=pca_of_target, protocol={"s": 0}),
     dict(name="VAE", method="vae"),
     dict(name="beta-TCVAE", method="beta-tcvae"),
     dict(name="DIP-VAE-II", method="dip-vae", options={"kind": "ii"}),

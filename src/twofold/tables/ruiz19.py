@@ -157,7 +157,7 @@ TABLES = [
                     note="a tenth of the weight on pixels",
                     **METHODS[name] | {"options": WIDE},
                 )
-                for name in ("VAE", "Rb-VAE", "sRb-VAE")
+                for name in ("VAE", "symmetric VAE", "Rb-VAE", "sRb-VAE")
             ),
             *(
                 Row(name=f"{name}, z of 8", **METHODS[name] | {"protocol": {"s": 0, "z": 8}})
