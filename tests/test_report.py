@@ -230,6 +230,18 @@ def test_the_headline_follows_the_intervals(s, z, changed, verdict, words):
     assert ("clean" in found.headline) == (verdict == "clean")
 
 
+def test_no_split_is_clean_that_a_linear_probe_sees_through():
+    """The probe is chosen without the test part, and among few observations perhaps the wrong one."""
+    quiet, loud = a_probe(0.11), replace(a_probe(0.5), kind="linear")
+    told = Factor({"s": a_probe(0.97), "z": quiet}, linear={"s": a_probe(0.9), "z": loud})
+    found = an_evaluation(0.97, 0.11, factors={"digit": told})
+    assert found.verdict == "leaks"
+    assert "z still largely tells it: 0.50 [0.45, 0.55]" in found.headline
+    assert told.told("s") is told.leakage["s"]
+    weak = an_evaluation(0.1, 0.1, factors={"digit": Factor({"s": quiet, "z": quiet}, linear={"s": loud, "z": quiet})})
+    assert weak.verdict == "clean"
+
+
 def test_errors_are_better_when_smaller():
     assert an_evaluation(0.02, 0.10, "mae").verdict == "clean"
     assert an_evaluation(0.02, 0.05, "mae").verdict == "leaks"

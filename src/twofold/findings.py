@@ -34,6 +34,12 @@ class Factor:
     """The linear probe of each half, as papers report it: accuracies, or errors in `unit`. The strongest may be it."""
     unit: str = ""
 
+    def told(self, half: str) -> Probe:
+        """What a verdict rests on: the probe chosen without the test part, or the linear one, where only that one beats
+        chance. Among few observations the choice may fall on the wrong one."""
+        chosen, linear = self.leakage[half], self.linear.get(half)
+        return linear if linear and linear.beats_chance and not chosen.beats_chance else chosen
+
 
 @dataclass(frozen=True, repr=False)
 class PixelError(Result):
@@ -145,7 +151,7 @@ class Evaluation:
 
     @property
     def verdict(self) -> Verdict:
-        """Of the factor that s is about, by the intervals of the probes alone.
+        """Of the factor that s is about, by the intervals of the probes alone (`Factor.told`).
 
         "clean": s beats chance, z does not. "empty": the same, but z holds next to nothing. "leaks": both beat chance.
         "weak": neither does. "failed": z does, and s no better. "no s": s has no dimensions. "given": s is the label.
@@ -153,7 +159,7 @@ class Evaluation:
         """
         if self.about not in self.factors:
             return "unknown"
-        s, z = (self.factors[self.about].leakage[half] for half in "sz")
+        s, z = (self.factors[self.about].told(half) for half in "sz")
         if self.sizes[0] == 0:
             return "no s"
         if self.given:
@@ -217,7 +223,7 @@ class Evaluation:
         if self.about not in self.factors:
             why = self.skipped.get(f"factor {self.about}", "no factor says what s is about")
             return f"What s and z tell was not measured: {self.skipped.get('codes', why)}."
-        s, z = (self.factors[self.about].leakage[half] for half in "sz")
+        s, z = (self.factors[self.about].told(half) for half in "sz")
         accuracy, told_z = s.metric == "accuracy", interval(z)
         by = "with accuracy" if accuracy else "with a mean error of"
         chance = f"{'chance' if accuracy else 'the best constant'} {number(s.chance, s)}"
