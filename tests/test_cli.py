@@ -65,12 +65,14 @@ def desk(tmp_path_factory) -> Path:
     np.savez(desk / "named.npz", pictures=x, y=y)
     np.savez(desk / "objects.npz", x=np.array([None, "a"]), y=y[:2])
     (desk / "torn.npz").write_bytes((desk / "ok.npz").read_bytes()[:200])
-    rows = [f"{i},{i % 9},{'control' if i % 2 else 'case'},{i % 3}" for i in range(60)]
+    rows = [f"{20 + i % 41},{i % 9},{'control' if i % 2 else 'case'},{i % 3}" for i in range(60)]
     (desk / "patients.csv").write_text("\n".join(["age,score,group,site", *rows]))
     (desk / "comma.csv").write_text(
         "\n".join(["age;score;group", *(f"{i},5;{i % 7};{'ab'[i % 2]}" for i in range(48))])
     )
     (desk / "gaps.csv").write_text("\n".join(["age,score,group,site", ",3,case,1", *rows]))
+    (desk / "ids.csv").write_text("\n".join(["id,a,group", *(f"{i + 1},{i % 4},{'ab'[i % 2]}" for i in range(30))]))
+    (desk / "twins.csv").write_text("a,b,group\n1,2,control\n3,3,Control\n4,9,case")
     (desk / "notes.txt").write_text("hello")
     (desk / "wrong.toml").write_text('method = "vae"\ndata = "toy"\nbathc_size = 3')
     (desk / "typed.json").write_text('{"method": "vae", "data": "toy", "steps": "many"}')
@@ -145,6 +147,9 @@ WRONG = {  # the command -> what its one line must say
     "train ml-vae objects.npz": ["objects.npz"],
     "train ml-vae torn.npz": ["torn.npz", "can't be read"],
     "train ml-vae named.npz": ["'x'", "pictures", "--data-option x="],
+    "train ml-vae ids.csv --factor group": ["'id' numbers the rows, 1 to 30", "--data-option factors="],
+    "train ml-vae twins.csv": ["twins.csv", "the classes 'Control' and 'control'"],
+    "train ml-vae patients.csv --factor group --data-option units=age:years": ["'age'", "--data-option factors="],
     "train ml-vae gaps.csv --factor group": ["gaps.csv", "1 missing", "--data-option missing="],
     "train vae mnist --data-dir nowhere": ["data-dir", "nowhere' is not a folder"],
     "train vae mnist --data-dir empty": ["mnist", "--data-dir"],
@@ -175,7 +180,7 @@ def test_bad_input_is_one_line_status_2_and_nothing_written(line, desk, monkeypa
     before = tree(desk)
     assert run(line) == 2
     out, err = capsys.readouterr()
-    assert out == ""
+    assert out == "" or (out.startswith("data: ") and out.count("\n") == 1)  # what was read is told before it trains
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     for part in WRONG[line]:
@@ -366,6 +371,95 @@ def test_data_and_flags_make_the_supervision(line, supervision, n, here, capsys)
     assert run(f"{line} --s 2 --z 2 {length} --out run") == 0, capsys.readouterr().err
     assert config("run")["supervision"] == supervision
     assert config("run")["facts"]["n"] == n
+
+
+def table(name: str, controls: int, rows: int = 146) -> None:
+    """Patients of two kinds and controls; two columns of text, so that no factor is the default one."""
+    random = np.random.default_rng(0)
+    lines = ["m0,m1,m2,age,group,kind"]
+    for i in range(rows):
+        values = ",".join(f"{v:.3f}" for v in random.normal(size=3) + (i >= controls))
+        lines.append(f"{values},{i % 50},{'control,none' if i < controls else f'patient,{i % 2}kind'}")
+    Path(name).write_text("\n".join(lines))
+
+
+def test_the_controls_are_shared_out(here, capsys):
+    table("t.csv", 30)
+    for seed in range(5):
+        told = Settings(data="t.csv", background="group=control", seed=seed)
+        train, test = source.parts(told)
+        assert len(test) == 29
+        assert abs(len(test.contrast("group=control")[1]) - 6) <= 1
+        assert len(train) + len(test) == 146
+    (here / "official.toml").write_text('[data-option]\nunits = {age = "years"}\nfactors = "age"')
+    line = "train abid-zou t.csv --background group=control --s 2 --z 2 --steps 2 --out run"
+    assert run(f"{line} --config official.toml") == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == (
+        "data: 146 rows, 29 held out: target 116, background 30; x: m0, m1, m2 (3 columns); "
+        "factors: age in years, group (control, patient), kind (0kind, 1kind, none)"
+    )
+    assert "note" not in err
+
+
+@pytest.mark.parametrize("controls", [2, 6])
+def test_few_controls_can_be_trained_with_and_what_they_cannot_show_is_skipped(controls, here, light, capsys):
+    table("t.csv", controls, 60)
+    assert run("train contrastive t.csv --background group=control --s 2 --z 2 --steps 2 --out run") == 0
+    assert "note: too few to compare target and background, which takes 5 of each: " in capsys.readouterr().err
+    assert run("evaluate run --json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["background"] is None
+    assert found["skipped"]["background"].startswith("too few to compare target and background")
+    assert "kind" in found["factors"]
+    assert run("report run") == 0
+    table("t.csv", 58, 60)
+    assert run("train contrastive t.csv --background group=control --s 2 --z 2 --steps 2 --out other") == 2
+    assert "holds 12 of 12 observations" in capsys.readouterr().err
+    assert not Path("other").exists()
+
+
+def test_methods_that_know_of_no_controls_are_measured_on_them(here, light, capsys):
+    table("t.csv", 60)
+    assert run("train vae t.csv --z 2 --steps 2 --out run --data-option scale=group=control") == 0
+    assert "data: 146 rows, 29 held out; x: m0, m1, m2, age (4 columns)" in capsys.readouterr().out
+
+    def measured(line: str) -> tuple:
+        assert run(line) == 0, capsys.readouterr().err
+        found = json.loads(Path("run/evaluation.json").read_text())
+        return found["background"] is not None, found["against"], Path("run/evaluation.json").stat().st_mtime_ns
+
+    first = measured("evaluate run --background group=control")
+    assert first[:2] == (True, "group=control")
+    assert measured("report run") == first  # what was measured holds
+    assert measured("report run --background group=control") == first
+    again = measured("report run --background group=patient")
+    assert again[:2] == (True, "group=patient")
+    assert measured("evaluate run")[:2] == (False, None)
+    for wrong, text in (("group=contrl", "did you mean 'control'"), ("m0=1", "'m0' is a column of x")):
+        assert run(f"evaluate run --background {wrong}") == 2
+        assert text in capsys.readouterr().err
+
+
+def test_what_was_read_is_told_in_a_line(here, capsys):
+    rows = [f"{0 if i % 2 else i},{i % 7},{i % 5},{i % 3 == 0},{'ab'[i % 2]},{i % 50}" for i in range(60)]
+    Path("t.csv").write_text("\n".join(["low,m1,m2,flag,group,age", *rows]))
+    options = " ".join(
+        f"--data-option {o}" for o in ("scale=group=b", "factors=age,m2", "factors=m1", "units=age:years")
+    )
+    assert run(f"train contrastive t.csv --background flag=true --s 2 --z 2 --steps 2 --out run {options}") == 0
+    out, err = capsys.readouterr()
+    assert "x: low (1 column); factors: m1 (7 classes), m2 (5 classes), flag (False, True), group (a, b), " in out
+    assert "note: low: constant in group=b, so scaled by the deviation of all rows" in err
+    Path("t.csv").write_text(Path("t.csv").read_text().replace(",True,", ",,", 4))
+    assert run(f"train contrastive t.csv --background flag=true {options} --s 2 --z 2 --steps 2 --out gaps") == 2
+    options += " --data-option missing=mean"
+    assert run(f"train contrastive t.csv --background flag=true {options} --s 2 --z 2 --steps 2 --out gaps") == 0
+    assert "data: 60 rows, 12 held out: target 40, background 16, not known 4; x" in capsys.readouterr().out
+    assert run("train vae photos --arch mlp --steps 2 --s 0 --z 2 --out flat") == 0
+    assert "data: 12 rows, 2 held out; x: 3 x 33 x 40; factors: label (anna, bert)\n" in capsys.readouterr().out
+    assert run("train contrastive grassy-digits --arch mlp --steps 2 --s 2 --z 2 --out grass") == 0
+    assert "held out: target " in capsys.readouterr().out
 
 
 def test_an_official_split_is_kept_to(here):

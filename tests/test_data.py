@@ -798,6 +798,34 @@ def test_random_splits(data):
     assert len(few[0] + few[1]) in (51, 52)
 
 
+def test_splits_deal_out_the_classes_of_any_factor():
+    group = np.arange(200) < 30
+    data = Dataset(np.arange(200.0)[:, None], {"group": group.astype(int), "kind": np.arange(200) % 3})
+    for seed in range(10):
+        held = data.split((0.8, 0.2), seed, stratify="group")[1].factors["group"]
+        assert abs(int(held.sum()) - 6) <= 2
+    alone = Dataset(data.x, {"group": data.factors["group"]})
+    parts = zip(alone.split((0.8, 0.2)), alone.split((0.8, 0.2), stratify="group"))
+    assert all(a.x.equal(b.x) for a, b in parts)  # the default factor is dealt out anyway
+    with refused("stratify: 'knid' is not known .did you mean 'kind'"):
+        data.split((0.8, 0.2), stratify="knid")
+    with refused("by, stratify: 'kind' and 'group'; give one"):
+        data.split((0.8, 0.2), by="kind", stratify="group")
+
+
+def test_a_part_may_hold_none_of_the_background(data):
+    data.names = {"kind": tuple("abcde")}
+    some = data[data.factors["kind"] > 1]
+    assert [some.apart("kind=a")[0].hash, some.apart("kind=a")[1]] == [some.hash, None]
+    with refused("'kind=a' holds 0 of 61 observations"):
+        some.contrast("kind=a")
+    data.names = {}
+    some = data[data.factors["kind"] > 1]
+    assert some.apart("kind=0")[1] is None
+    with refused("'0' is not known; choose from 2, 3, 4"):
+        some.contrast("kind=0")
+
+
 def test_splits_do_not_depend_on_or_move_the_global_generators(data):
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002

@@ -84,9 +84,103 @@ def test_scaled_by_all_rows_by_the_controls_or_not_at_all(patients):
 
 def test_numbers_may_name_the_controls(tmp_path):
     path = tmp_path / "t.csv"
-    path.write_text("a,dose\n" + "\n".join(f"{i},{i % 3}" for i in range(30)))
+    path.write_text("a,dose\n" + "\n".join(f"{i}.5,{i % 3}" for i in range(30)))
     data = load(path, factors="dose", scale="dose=0")
     assert data.x[data.factors["dose"] == 0].mean() == pytest.approx(0, abs=1e-6)
+
+
+def written(path, *lines):
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_controls_are_found_however_they_are_written(tmp_path):
+    path = tmp_path / "t.csv"
+    rows = (
+        "1,2, control ,true",
+        "3,5,control\t,false",
+        "4,7,patient  A,true",
+        "6, 8,patient A,false",
+        "7,9,control,true",
+    )
+    data = load(written(path, "a , b, group,flag", *rows), scale="flag=TRUE")
+    assert data.names == {"group": ("control", "patient A"), "flag": ("False", "True")}
+    assert data.scaling.columns == ("a", "b")
+    assert [len(part) for part in data.contrast("group=control")] == [2, 3]
+    for told in ("flag=true", "flag=True", "flag = TRUE"):
+        assert [len(part) for part in data.contrast(told)] == [2, 3]
+    with pytest.raises(InputError, match=r"background \(flag\): 'yes' is not known; choose from False, True"):
+        data.contrast("flag=yes")
+    twins = r"t.csv: column 'group' has the classes 'Control' and 'control'; write one as the other"
+    with pytest.raises(InputError, match=twins):
+        load(written(path, "a,b,group", "1,2,control", "2,4,Control", "3,1,patient"))
+    with pytest.raises(InputError, match="two columns are called 'a'"):
+        load(written(path, "a,b,a ", "1,2,3", "2,4,5"))
+    with pytest.raises(InputError, match="2 missing or infinite values in 2 of 3 columns"):
+        load(written(path, "a,b,group", "1, ,control", "2,4,patient", "3,1, "))  # blanks are no class, nor text
+
+
+def test_columns_that_number_the_rows_are_refused(tmp_path):
+    path, n = tmp_path / "t.csv", 40
+    order = np.random.default_rng(0).permutation(n) + 1
+
+    def rows(ids):
+        return [f"{i},{k % 7},{k % 5},{'ab'[k % 2]}" for k, i in enumerate(ids)]
+
+    for ids, low, high in ((range(1, n + 1), 1, n), (order, 1, n), ([*range(5), *range(8, n + 3)], 0, n + 2)):
+        with pytest.raises(InputError, match=f"'id' numbers the rows, {low} to {high}, .*factors='id'"):
+            load(written(path, "id,x,y,group", *rows(ids)))
+    kept = load(path, factors="id")
+    assert kept.scaling.columns == ("x", "y")
+    assert load(path, factors="id", scale=kept.scaling).x.equal(kept.x)
+    assert load(written(path, "age,x,y,group", *rows(f"{i}.0" for i in order))).shape == (3,)  # a measurement
+    assert load(written(path, ",x,y,group", *rows(2 * order))).scaling.columns == ("x", "y")  # an index
+    assert load(written(path, "dose,x,y,group", *rows(3 * order))).shape == (3,)
+    ranks = [f"{i},{n - i},{(7 * i) % 41},a" for i in order]
+    assert load(written(path, "a,b,c,group", *ranks)).shape == (3,)
+    later = load(written(path, "x,y,group", *(f"{i},{i % 3},a" for i in range(12))), scale=kept.scaling)
+    assert len(later) == 12  # the first table said which columns are measurements
+
+
+def test_what_is_constant_in_the_controls_is_scaled_by_all_rows(tmp_path):
+    rows = [f"{0 if k < 6 else 5000 + 40 * k},{k % 5}.5,3,{'control' if k < 6 else 'patient'}" for k in range(16)]
+    data = load(written(tmp_path / "t.csv", "seen,b,c,group", *rows), scale="group=control")
+    values = torch.tensor([0.0] * 6 + [5000 + 40 * k for k in range(6, 16)])
+    torch.testing.assert_close(data.x[:, 0], values / values.std(correction=0))
+    assert data.x.abs().max() < 4
+    assert data.scaling.std[2] == 1  # constant everywhere
+    assert data.scaling.constant == ("seen",)
+    assert json.loads(json.dumps(data.scaling.facts()))["constant"] == ["seen"]
+    torch.testing.assert_close(data.unscale(data.x)[:, 0], values)
+    assert load(tmp_path / "t.csv").scaling.constant == ()
+
+
+def test_units_make_measurements_of_factors(tmp_path):
+    path = written(tmp_path / "t.csv", "a,age,dose,group", "1,20,1,x", "3,31,0,y", "4,44,1,x")
+    for units in ({"age": "years"}, "age:years", ["age:years"]):
+        data = load(path, factors=["age", "dose"], units=units)
+        assert data.units == {"age": "years"}
+        assert data.factors["age"].tolist() == [20.0, 31.0, 44.0]
+        assert data.classes() == ["dose", "group"]  # without a unit, whole numbers are classes
+    for units, text in (
+        ("age", "units: 'age'; expected COLUMN:UNIT, say 'age:years'"),
+        ("a:mm", r"'a' is no factor of numbers \(they are: age\); .*factors='a' too"),
+        ({"group": "mm"}, "'group' is no factor of numbers"),
+    ):
+        with pytest.raises(InputError, match=text):
+            load(path, factors="age", units=units)
+
+
+def test_a_column_of_x_says_how_to_become_a_factor(tmp_path):
+    path = written(tmp_path / "t.csv", "a,group,kind", "1,0,x", "3,1,y", "4,1,x")
+    for ask in (
+        lambda: load(path).reference("group=0"),
+        lambda: load(path).groups("group"),
+        lambda: load(path, scale="group=0"),
+    ):
+        with pytest.raises(InputError, match="'group' is a column of x; to have it as a factor, pass factors='group'"):
+            ask()
+    assert len(load(path, factors="group", scale="group=0").contrast("group=0")[1]) == 1
 
 
 def test_later_data_are_treated_as_the_first_were(patients, tmp_path):

@@ -25,6 +25,7 @@ from twofold.supervision import Groups, Images, Labels, Reference
 
 MANY = 50  # classes; beyond, no linear probe (slow) and no clusters
 KS = (1, 5, 10)  # neighbours retrieved
+FEWEST = 5  # of the target, and of the background, in either part: with fewer the two are not compared
 
 
 def evaluate(
@@ -64,7 +65,8 @@ def evaluate(
 
     factor: what s is about (default: the data's default factor; where there is a background, one that varies in the
     target and not in it, if there is such). factors: those to probe (default: all).
-    background: "FACTOR=VALUE", as in `Dataset.reference`; all else is then measured on the target alone.
+    background: "FACTOR=VALUE", as in `Dataset.reference`; all else is then measured on the target alone. Target and
+    background are compared if each part holds five of both.
     clustering: whether to look for clusters, by t-SNE for `factor`, in the code itself for the others.
     classifier: whether to train judges, for at most `classifier_steps`.
     probes: kinds to choose the strongest from.
@@ -97,7 +99,9 @@ def evaluate(
             choose(argument, name, train.factors)
     backs = None
     if background or (method.supervision is Reference and train.background is not None):
-        (train, back_train), (test, back_test) = train.contrast(background), test.contrast(background)
+        (train, back_train), (test, back_test) = train.apart(background), test.apart(background)
+        if back_train is None and back_test is None:
+            train.contrast(background)  # refuses, with the reason
         backs = back_train, back_test
         factor = asked or _salient(train, back_train) or factor
     fit = train[sample(len(train), train_points, seed)]
@@ -179,7 +183,10 @@ def evaluate(
         if codes and backs is not None and codes.given:
             skipped["background"] = f"{type(method).__name__} encodes with labels, which the background may not have"
         elif codes and backs is not None:
-            contrast = _background(method, fit, held, codes, *backs, probes, train_points, test_points, seed)
+            try:
+                contrast = _background(method, fit, held, codes, *backs, probes, train_points, test_points, seed)
+            except _Skip as reason:
+                skipped["background"] = str(reason)
         elif codes and method.supervision is Reference:
             skipped["background"] = f"{train.name} has no background set; name one by background='FACTOR=VALUE'"
         bar.update(len(chosen) + 5)
@@ -214,8 +221,22 @@ def evaluate(
     )
 
 
-def _salient(target: Dataset, back: Dataset) -> str | None:
+def too_few(*parts: tuple[Dataset, Dataset | None]) -> str:
+    """Why the target and the background of these parts (training, test) can't be compared; empty where they can."""
+    sizes = [[0 if side is None else len(side) for side in part] for part in parts]
+    if min(map(min, sizes)) >= FEWEST:
+        return ""
+    (target, back), (target_test, back_test) = sizes
+    return (
+        f"too few to compare target and background, which takes {FEWEST} of each: {target} and {back} to train on, "
+        f"{target_test} and {back_test} held out"
+    )
+
+
+def _salient(target: Dataset, back: Dataset | None) -> str | None:
     """A factor that varies in the target only, the default one first; None if nothing is known of the background's."""
+    if back is None:
+        return None
 
     def varies(part: Dataset, name: str) -> bool:
         return name in part.factors and len(part.factors[name].unique()) > 1
@@ -225,7 +246,7 @@ def _salient(target: Dataset, back: Dataset) -> str | None:
 
 
 class _Skip(Exception):
-    """Why a factor can't be measured."""
+    """Why something can't be measured."""
 
 
 class _Task(NamedTuple):
@@ -380,13 +401,17 @@ def _background(
     train: Dataset,
     test: Dataset,
     codes: _Codes,
-    back_train: Dataset,
-    back_test: Dataset,
+    back_train: Dataset | None,
+    back_test: Dataset | None,
     probes: Sequence[str],
     train_points: int,
     test_points: int,
     seed: int,
 ) -> Background:
+    few = too_few((train, back_train), (test, back_test))
+    if few or back_train is None or back_test is None:
+        raise _Skip(few)
+
     def even(target: Code, back: Code) -> tuple[Code, Tensor]:
         n = min(len(target.s), len(back.s))
         rows = [_rows(code, torch.from_numpy(sample(len(code.s), n, seed))) for code in (target, back)]
@@ -399,8 +424,6 @@ def _background(
     q_s, q_z = method.posterior(back_test[sample(len(back_test), test_points, seed)].x)
     code, y = even(_first(codes.train, train_points // 2, seed), method.encode(seen.x))
     code_test, y_test = even(_first(codes.test, test_points // 2, seed), Code(q_s.mean, q_z.mean))
-    if len(y) < 10 or len(y_test) < 4:
-        raise InputError(f"background: {len(y) // 2} and {len(y_test) // 2} observations; expected 5 in each part")
     told = metrics.leakage(code, y, code_test, y_test, seed, tuple(probes))
     points = min(len(test), len(q_z.mean) // 2, 1_000)
     shuffled = torch.from_numpy(generator(seed, 23).permutation(len(q_z.mean)))

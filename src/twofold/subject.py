@@ -37,7 +37,7 @@ class Subject:
         self.snapshots = snapshots or {}
         self.background = None
         if background or (method.supervision is Reference and test.background is not None):
-            test, self.background = test.contrast(background)
+            test, self.background = test.apart(background)
         self.factor = evaluation.about if evaluation.about in test.factors else None
         if evaluation.given:
             test = test[test.factors[str(self.factor)] >= 0]

@@ -16,10 +16,15 @@ from twofold.cli.settings import DATA, RUN, TRAINING, Settings, count, flag
 from twofold.errors import InputError, TwofoldError
 
 if TYPE_CHECKING:
+    from twofold.data import Dataset
     from twofold.findings import Evaluation
+    from twofold.method import Method
 
 RunFolder = Annotated[Path, Parameter(help="The folder of a training.")]
 DataDir = Annotated[Path | None, flag(DATA, "Where the data lie now, if they were moved since the training.")]
+Background = Annotated[
+    str | None, flag(DATA, "FACTOR=VALUE: the reference set to compare with; the training's own unless given.")
+]
 Seed = Annotated[int, count(RUN, "Of the probes and the samples.")]
 DEMO_STEPS = 1200  # about 40 s on two busy cores
 
@@ -38,8 +43,8 @@ def demo(
     told = Settings(method="ml-vae", data="digits", steps=steps, seed=seed)
     run = _train(told, out, "demo")
     kept = folder.load(run)
-    _print(_evaluate(run, kept, seed))
-    print(f"report: {_report(run, kept, seed)}")
+    _print(_evaluate(run, kept, seed, None)[0])
+    print(f"report: {_report(run, kept, seed, None)}")
 
 
 def train(
@@ -75,30 +80,38 @@ def evaluate(
     run: RunFolder,
     /,
     *,
-    as_json: Annotated[bool, Parameter(name="--json", group=RUN, help="Print JSON.", negative="")] = False,
+    background: Background = None,
+    as_json: Annotated[
+        bool, Parameter(name="--json", group=RUN, help="Print JSON: all that was measured.", negative="")
+    ] = False,
     seed: Seed = 0,
     data_dir: DataDir = None,
 ) -> None:
     """Measure what s and z tell of each factor, on held-out data, beside chance.
 
-    Prints a table and writes RUN/evaluation.json.
+    Prints a table and writes RUN/evaluation.json, which is what --json prints: it also holds each class's accuracy (of
+    the strongest probe and of the linear one) and what was skipped, with the reason. With --background, methods that
+    know nothing of a reference set can be compared with those that do.
     """
-    found = _evaluate(run, folder.load(run, data_dir), seed)
+    found, told = _evaluate(run, folder.load(run, data_dir), seed, background)
     if as_json:
-        print(json.dumps(found.as_dict(), indent=1))
+        print(told)
     else:
         _print(found)
 
 
-def report(run: RunFolder, /, *, seed: Seed = 0, data_dir: DataDir = None) -> None:
+def report(run: RunFolder, /, *, background: Background = None, seed: Seed = 0, data_dir: DataDir = None) -> None:
     """Write RUN/report.html: what was measured, the losses and the pictures, in one file.
 
-    Measures first, where RUN/evaluation.json is missing or older than the weights.
+    Measures first, where RUN/evaluation.json is missing, older than the weights, or of another --background.
     """
     kept = folder.load(run, data_dir)
-    if not folder.measured(run):
-        _evaluate(run, kept, seed)
-    print(_report(run, kept, seed))
+    found = folder.measured(run)
+    against = (found or {}).get("against", kept.told.background)
+    if found is None or background not in (None, against):
+        against = background or kept.told.background
+        _evaluate(run, kept, seed, against)
+    print(_report(run, kept, seed, against))
 
 
 def table(
@@ -159,13 +172,14 @@ def _train(
     from twofold import methods
 
     cls = methods.get(told.method)
-    fitted, _ = source.parts(told)
+    fitted, held = source.parts(told)
     supervision = source.supervision(cls, fitted, told)
     method = cls.build(fitted.shape, told.s, told.z, None, told.arch, seed=told.seed, **told.own)
     root = told.data_dir and told.data_dir.expanduser().resolve()
     about = {"settings": replace(told, method=cls.name, data=source.place(told.data), data_dir=root).record()}
     if fitted.scaling is not None:
         about["scaling"] = fitted.scaling.facts()
+    _tell(cls, fitted, held, told)
     from twofold.training import fit
 
     with folder.fresh(out, label) as run:
@@ -197,18 +211,34 @@ def _train(
     return run
 
 
-def _evaluate(run: Path, kept: folder.Kept, seed: int) -> Evaluation:
+def _tell(cls: type[Method], train: Dataset, test: Dataset, told: Settings) -> None:
+    """What was read, and what of it may surprise."""
+    contrasted = source.kind(cls) == "reference"
+    print("data:", source.summary(train, test, told, contrasted), flush=True)
+    if train.scaling is not None and train.scaling.constant:
+        names = ", ".join(train.scaling.constant[:6]) + ", ..." * (len(train.scaling.constant) > 6)
+        folder.note(f"{names}: constant in {train.scaling.rows}, so scaled by the deviation of all rows")
+    if contrasted:
+        from twofold.evaluation import too_few
+
+        if few := too_few(*(part.apart(told.background) for part in (train, test))):
+            folder.note(f"{few}; evaluate will leave it out")
+
+
+def _evaluate(run: Path, kept: folder.Kept, seed: int, background: str | None) -> tuple[Evaluation, str]:
+    """What was found; and as JSON, which evaluation.json then holds, with the background that it is against."""
     from twofold.evaluation import evaluate
 
-    factor, background = kept.told.factor and source.listed(kept.told.factor)[0], kept.told.background
+    factor, background = kept.told.factor and source.listed(kept.told.factor)[0], background or kept.told.background
     found = evaluate(kept.method, kept.train, kept.test, seed=seed, factor=factor, background=background, progress=True)
+    text = json.dumps(found.as_dict() | {"against": background}, indent=1)
     part = run / ".evaluation.json.part"
     try:
-        part.write_text(json.dumps(found.as_dict(), indent=1), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
         part.replace(run / "evaluation.json")
     finally:
         part.unlink(missing_ok=True)
-    return found
+    return found, text
 
 
 def _print(found: Evaluation) -> None:
@@ -217,7 +247,7 @@ def _print(found: Evaluation) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(found.table())
 
 
-def _report(run: Path, kept: folder.Kept, seed: int) -> Path:
+def _report(run: Path, kept: folder.Kept, seed: int, background: str | None) -> Path:
     from twofold.report import from_run
 
-    return from_run(run, train=kept.train, test=kept.test, background=kept.told.background, seed=seed, progress=True)
+    return from_run(run, train=kept.train, test=kept.test, background=background, seed=seed, progress=True)

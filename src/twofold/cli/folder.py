@@ -69,13 +69,18 @@ def config(run: Path) -> dict[str, Any]:
     if not path.is_file():
         what = "holds no run (no config.json)" if run.is_dir() else "is no folder"
         raise MissingFileError(f"RUN: {str(run)!r} {what}; expected the folder of a training")
+    found = _json(path)
+    if not {"about", "plan", "data"} <= found.keys():
+        raise InputError(f"RUN: {path} is not what a training writes; expected the folder of a training")
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"RUN: {path} is damaged ({error})") from None
-    if not isinstance(found, dict) or not {"about", "plan", "data"} <= found.keys():
-        raise InputError(f"RUN: {path} is not what a training writes; expected the folder of a training")
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def settings(run: Path) -> Settings:
@@ -96,10 +101,12 @@ def weights(run: Path) -> tuple[Path, bool]:
     return (whole if ended else begun), ended
 
 
-def measured(run: Path) -> bool:
-    """Whether evaluation.json is about the run's newest weights."""
-    found = run / "evaluation.json"
-    return found.is_file() and found.stat().st_mtime_ns >= weights(run)[0].stat().st_mtime_ns
+def measured(run: Path) -> dict[str, Any] | None:
+    """What evaluation.json holds, if it is about the run's newest weights."""
+    path = run / "evaluation.json"
+    if not path.is_file() or path.stat().st_mtime_ns < weights(run)[0].stat().st_mtime_ns:
+        return None
+    return _json(path)
 
 
 def load(run: Path, data_dir: Path | None = None) -> Kept:

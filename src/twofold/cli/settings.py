@@ -60,7 +60,8 @@ class Settings:
     ] = None
     download: Annotated[bool, flag(DATA, "Fetch missing files (mnist only), verified by their hashes.")] = False
     data_option: Annotated[
-        list[str] | None, flag(DATA, "NAME=VALUE: an option of the data set, size=32 say. May be repeated.")
+        list[str] | None,
+        flag(DATA, "NAME=VALUE: an option of the data set, size=32 say. May be repeated, for one name (a list) too."),
     ] = None
 
     def record(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,14 @@ def kind(cls: type[Method]) -> str:
 
 
 def parts(told: Settings) -> tuple[Dataset, Dataset]:
-    """The data to train on and those held out: the first and last of the authors' parts, else 80 and 20 % at random."""
+    """The data to train on and those held out: the first and last of the authors' parts, else 80 and 20 % at random,
+    with their share of the background each."""
     whole = _data(told)
     try:
         split = whole.split("official")
     except InputError:
-        split = whole.split((0.8, 0.2), seed=told.seed)
+        column = (told.background or "").partition("=")[0].strip()
+        split = whole.split((0.8, 0.2), seed=told.seed, stratify=column if column in whole.classes() else None)
     return split[0], split[-1]
 
 
@@ -46,7 +49,9 @@ def _data(told: Settings) -> Dataset:
         raise MissingFileError(
             f"data-dir: {str(told.data_dir)!r} is not a folder; expected the one that holds the data"
         )
-    options = dict(map(_option, told.data_option or ()))
+    options: dict[str, Any] = {}
+    for name, value in map(_option, told.data_option or ()):
+        options[name] = [*_several(options[name]), *_several(value)] if name in options else value
     suffix, background = Path(told.data).suffix.lower(), told.background or ""
     if told.factor and suffix in COLUMNS:
         first, *others = listed(told.factor)
@@ -80,6 +85,10 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return [_value(part.strip()) for part in text.split(",")] if "," in text.strip(",") else text
+
+
+def _several(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def listed(factor: str) -> list[str]:
@@ -117,3 +126,38 @@ def supervision(cls: type[Method], data: Dataset, told: Settings) -> Supervision
             able = ", ".join(n for n, c in methods.names().items() if kind(c) == "images")
             raise InputError(f"{error}; {cls.name} learns from {kind(cls)}; from images alone: {able}") from None
         raise InputError(f"{error}; {cls.name} learns from {kind(cls)}") from None
+
+
+def summary(train: Dataset, test: Dataset, told: Settings, contrasted: bool) -> str:
+    """What was read, in a line: a class that is misspelt or a column that does not belong shows here."""
+    rows, held, sides = len(train) + len(test), len(test), ""
+    if contrasted:
+        try:
+            parts = [part.apart(told.background) for part in (train, test)]
+        except InputError as error:
+            raise InputError(f"{error} (in the part that is held out: too few rows)") from None
+        target, back = (sum(len(side) for side in pair if side is not None) for pair in zip(*parts))
+        unknown = 0 if told.background is None else rows - target - back
+        if told.background is None:
+            rows, held = target + back, sum(len(side) for side in parts[1] if side is not None)
+        sides = f": target {target:,}, background {back:,}" + f", not known {unknown:,}" * bool(unknown)
+    x = " x ".join(map(str, train.shape))
+    if len(train.shape) == 1:
+        names = () if train.scaling is None else train.scaling.columns
+        count = f"{x} column" + "s" * (x != "1")
+        x = f"{_few(names, ' ... ', 4)} ({count})" if names else count
+    factors = [_factor(train, name) for name in train.factors]
+    return f"{rows:,} rows, {held:,} held out{sides}; x: {x}; factors: {_few(factors, ', ..., ', 6) or 'none'}"
+
+
+def _factor(data: Dataset, name: str) -> str:
+    if name not in data.classes():
+        return f"{name} in {data.units[name]}" if name in data.units else name
+    names = data.names.get(name, ())
+    y = data.factors[name]
+    return f"{name} ({', '.join(names) if 0 < len(names) < 5 else f'{len(y[y >= 0].unique())} classes'})"
+
+
+def _few(names: Sequence[str], gap: str, most: int) -> str:
+    """All of them, or the first and the last."""
+    return ", ".join(names) if len(names) <= most else f"{names[0]}{gap}{names[-1]}"

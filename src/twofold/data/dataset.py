@@ -15,7 +15,7 @@ from torch import Tensor
 
 from twofold.arrays import Observations, Rows, generator, observations
 from twofold.arrays import factor as checked
-from twofold.data.options import whole
+from twofold.data.options import class_number, whole
 from twofold.errors import InputError, choose, shown
 from twofold.supervision import Groups, Images, Labels, Reference, Triplets
 
@@ -181,12 +181,15 @@ class Dataset:
         part.factors = {name: values[torch.from_numpy(rows)] for name, values in self.factors.items()}
         return part
 
-    def split(self, fractions: Sequence[float] | str, seed: int = 0, *, by: str | None = None) -> tuple[Self, ...]:
+    def split(
+        self, fractions: Sequence[float] | str, seed: int = 0, *, by: str | None = None, stratify: str | None = None
+    ) -> tuple[Self, ...]:
         """Random disjoint parts, `fractions` of the whole each; exhaustive if they sum to 1. Rows keep their order.
 
-        The default factor's classes are dealt out evenly (each part has its share of each class, to a row or two),
-        while the parts' sizes are exact. With `by`, a factor of classes, the parts share none of them: `split((0.7,
-        0.1, 0.2), by="car")` keeps 20 % of the cars unseen. The background is split alike, at random.
+        The classes of `stratify` (the default factor unless given) are dealt out evenly: each part has its share of
+        each class, to a row or two, while the parts' sizes are exact. With `by`, a factor of classes, the parts share
+        none of them: `split((0.7, 0.1, 0.2), by="car")` keeps 20 % of the cars unseen. The background is split alike,
+        at random.
 
         `split("official")` gives the authors' parts, where there are such.
         """
@@ -207,22 +210,27 @@ class Dataset:
                 raise InputError(
                     f"fractions: {shown(fractions)}; expected positive numbers of sum 1 at most: (0.8, 0.2)"
                 )
-            parts = [self[rows] for rows in self._deal(part, whole("seed", seed, 0), by)]
+            parts = [self[rows] for rows in self._deal(part, whole("seed", seed, 0), by, stratify)]
             backs = self.background.split(fractions, seed) if self.background else None
         for i, back in enumerate(backs or ()):
             parts[i].background = back
         return tuple(parts)
 
-    def _deal(self, fractions: np.ndarray, seed: int, by: str | None) -> list[np.ndarray]:
+    def _deal(self, fractions: np.ndarray, seed: int, by: str | None, stratify: str | None) -> list[np.ndarray]:
         random = generator(seed, 11)
+        if stratify is not None:
+            choose("stratify", stratify, self.classes())
+            if by is not None:
+                raise InputError(f"by, stratify: {by!r} and {stratify!r}; give one of the two")
         if by is not None:
             choose("by", by, self.classes())
             ids, key = np.unique(self.factors[by].numpy(), return_inverse=True)
             order = random.permutation(len(ids))
         else:
             order, key = random.permutation(len(self)), None
-            if self.default is not None:  # rows sorted by class, dealt by a sequence that covers [0, 1) evenly
-                order = order[np.argsort(self.factors[self.default].numpy()[order], kind="stable")]
+            even = stratify or self.default
+            if even is not None:  # rows sorted by class, dealt by a sequence that covers [0, 1) evenly
+                order = order[np.argsort(self.factors[even].numpy()[order], kind="stable")]
                 order = order[np.argsort((np.arange(len(order)) * GOLDEN + random.random()) % 1)]
         edges = np.rint(np.cumsum([0, *fractions]) * len(order)).astype(int)
         parts = [order[a:b] for a, b in pairwise(edges)]
@@ -286,6 +294,17 @@ class Dataset:
         `background="FACTOR=VALUE"` (a class's name or number): the background is the rows with that value, the target
         those with any other known one. Without it: this data set against its own background.
         """
+        target, back = self.apart(background)
+        if back is None:
+            factor, _, value = (part.strip() for part in str(background).partition("="))
+            if factor not in self.names:
+                y = self.factors[factor]
+                choose(f"background ({factor})", value, map(str, y[y >= 0].unique().tolist()))
+            raise self._one_sided(background, 0)
+        return target, back
+
+    def apart(self, background: str | None = None) -> tuple[Dataset, Dataset | None]:
+        """As `contrast`, of a part that need not hold any of the background: it is None then."""
         if background is None:
             if self.background is None:
                 from twofold.data.registry import available
@@ -298,16 +317,20 @@ class Dataset:
         if not equals:
             raise InputError(f"background: {background!r}; expected FACTOR=VALUE, say 'group=control'")
         y = self._classes("reference", factor, "background")
-        names = self.names.get(factor) or [str(k) for k in y[y >= 0].unique().tolist()]
-        choose(f"background ({factor})", value, names)
-        number = self.names[factor].index(value) if factor in self.names else int(value)
-        inside, outside = y == number, (y != number) & (y >= 0)
-        if not inside.any() or not outside.any():
-            raise InputError(
-                f"background: {background!r} holds {int(inside.sum())} of {len(self)} observations of {self.name}; "
-                "expected some, and some others for the target"
-            )
-        return self[outside], self[inside]
+        if factor in self.names:
+            wanted = class_number(f"background ({factor})", value, self.names[factor])
+        else:
+            wanted = int(value) if value.isdecimal() else -2  # that no row has
+        inside, outside = y == wanted, (y != wanted) & (y >= 0)
+        if not outside.any():
+            raise self._one_sided(background, int(inside.sum()))
+        return self[outside], self[inside] if inside.any() else None
+
+    def _one_sided(self, background: str | None, inside: int) -> InputError:
+        return InputError(
+            f"background: {background!r} holds {inside} of {len(self)} observations of {self.name}; "
+            "expected some, and some others for the target"
+        )
 
     def classes(self) -> list[str]:
         """The factors that are classes: all but those of real numbers."""
@@ -315,6 +338,11 @@ class Dataset:
 
     def _classes(self, kind: str, factor: str | None, argument: str = "factor") -> Tensor:
         known = self.classes()
+        if self.scaling is not None and factor in self.scaling.columns and factor not in self.factors:
+            raise InputError(
+                f"{argument}: {factor!r} is a column of x; to have it as a factor, pass factors={factor!r} where the "
+                "table is loaded"
+            )
         if not known:
             raise InputError(
                 f"{argument}: {self.name} has no classes, so {kind}() can't be had; images() can. For a folder, put "
