@@ -27,7 +27,7 @@ PAPERS: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...]]] =
     "label-relevant-vae": ("digits", {}, {"steps": 3_000}, ("generation", "class-walk-s", "inpainting")),
     "srb-vae": (
         "digit-style",
-        {"s": 8, "z": 8, "arch": "mlp"},
+        {"s": 8, "z": 8, "arch": "mlp", "scale": 0.05},
         {"steps": 3_000, "optim": {"lr": 1e-3}},
         ("synthesis", "prior", "reconstruction"),
     ),
