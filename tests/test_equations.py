@@ -514,8 +514,25 @@ def test_group_distance_is_the_energy_distance_of_each_group_from_the_others():
     assert grad.isfinite().all()
     assert group_distance(z, torch.arange(12)) == 0  # nothing to compare
     assert group_distance(z, torch.zeros(12)) == 0
-    rest = torch.from_numpy(group), torch.from_numpy(mask), torch.from_numpy(row)
-    assert group_leak(z, *rest) == group_dependence(z, *rest) + 15 * group_distance(z, *rest)
+
+
+def test_group_leak_is_both_and_less_where_few_pairs_show_it():
+    z = torch.randn(40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    row, mask = torch.arange(40), torch.arange(40) < 39
+    for group, pairs in ((torch.arange(40) % 4, 4 * 45 - 9), (torch.arange(40) // 2, 19)):
+        rest = group, mask, row
+        whole = group_dependence(z, *rest) + 15 * group_distance(z, *rest)
+        assert group_leak(z, *rest).item() == pytest.approx(min(1, pairs / 32) * whole.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("told_by", [group_dependence, group_distance, group_leak])
+def test_what_has_no_spread_has_a_gradient(told_by):
+    """A dimension that is constant, and a batch with one real row: its group has one member."""
+    z = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    constant = z * torch.tensor([1.0, 1.0, 0.0])
+    for code, mask in ((constant, None), (z, torch.arange(8) < 1), (0 * z, None)):
+        (grad,) = torch.autograd.grad(told_by(code, torch.arange(8) // 4, mask), z)
+        assert grad.isfinite().all()
 
 
 @pytest.mark.parametrize(("told_by", "little", "much"), [(group_dependence, 0.3, 1), (group_distance, 0.02, 0.2)])

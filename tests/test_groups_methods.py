@@ -100,6 +100,15 @@ def test_an_image_that_stands_in_a_batch_twice_is_no_pair(groups, kind, monkeypa
 
 
 @pytest.mark.parametrize("kind", [MLVAE, GroupKLVAE])
+def test_a_price_on_the_leak_needs_two_groups_in_a_batch(kind, anyof):
+    supervision = anyof(Groups, (6,))
+    whole = Groups(supervision.x, supervision.group, per_group=5)
+    with pytest.raises(InputError, match=r"^per_group: 5 leaves one group in a batch"):
+        fit(kind.build((6,)), whole, steps=1, batch_size=8, progress=False)
+    fit(kind.build((6,), leakage=0.0), whole, steps=1, batch_size=8, progress=False)
+
+
+@pytest.mark.parametrize("kind", [MLVAE, GroupKLVAE])
 def test_codes_have_encoders_of_their_own_unless_the_paper_shares_them(kind):
     def alone(**more) -> bool:
         return kind.build((1, 8, 8), **more).enc.trunk_s is not None

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from twofold.errors import InputError
 
+PAIRS = 32  # of one group, for a price on what they show
+
 
 def wasserstein2(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
     """Squared 2-Wasserstein distance between two empirical distributions [Contrast21, Eq. 9].
@@ -93,15 +95,30 @@ def group_leak(
     z: Float[Tensor, "n d"], group: Tensor, mask: Tensor | None = None, row: Tensor | None = None
 ) -> Float[Tensor, ""]:
     """`group_dependence` and 15 times `group_distance`: what a probe finds among near neighbours, and what it finds in
-    how groups lie as a whole. Priced alone, either leaves the other (`benchmarks/leakage_kinds.py`)."""
-    return group_dependence(z, group, mask, row) + 15 * group_distance(z, group, mask, row)
+    how groups lie as a whole. Priced alone, either leaves the other (`benchmarks/leakage_kinds.py`). Where there are
+    fewer than 32 pairs of one group, in proportion less: what so few show is mostly chance."""
+    real = torch.ones_like(group, dtype=torch.bool) if mask is None else mask.bool()
+    ids = torch.arange(len(z), device=z.device) if row is None else row
+    same = (real[:, None] & real[None, :]) & (group[:, None] == group[None, :]) & (ids[:, None] != ids[None, :])
+    trust = (same.sum() / (2 * PAIRS)).clamp(max=1)
+    return trust * (group_dependence(z, group, mask, row) + 15 * group_distance(z, group, mask, row))
+
+
+def refuse_one_group(groups: int, per_group: int) -> None:
+    """For methods whose `leakage` compares the groups of a batch. Raises `InputError` where it holds one."""
+    if groups < 2:
+        raise InputError(
+            f"per_group: {per_group} leaves one group in a batch, and leakage compares groups; "
+            "a smaller per_group, a larger batch_size, or leakage=0"
+        )
 
 
 def _standardised(z: Tensor, real: Tensor) -> Tensor:
     """Each dimension by its mean and deviation over the rows that are `real`."""
     weight = real.to(z.dtype).unsqueeze(1) / real.sum()
     mean = (weight * z).sum(0)
-    return (z - mean) / ((weight * (z - mean).square()).sum(0).sqrt() + 1e-4)
+    variance = (weight * (z - mean).square()).sum(0).clamp(min=1e-12)  # at 0 the root has no gradient
+    return (z - mean) / (variance.sqrt() + 1e-4)
 
 
 def gan_real(logit: Float[Tensor, "n"], kind: str = "log") -> Float[Tensor, ""]:

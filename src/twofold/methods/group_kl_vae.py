@@ -6,7 +6,7 @@ from typing import Literal
 
 from twofold import networks
 from twofold.distributions import Likelihood
-from twofold.divergences import gathered, group_leak
+from twofold.divergences import gathered, group_leak, refuse_one_group
 from twofold.errors import InputError
 from twofold.method import Method
 from twofold.supervision import Groups
@@ -74,6 +74,7 @@ class GroupKLVAE(Method):
             "group": self.lambda_s * ((apart * paired).sum(1) / paired.sum(1).clamp(min=1)).mean(),
         }
         if self.leakage:  # ours
+            refuse_one_group(len(gathered(draw.group)), K)
             group = draw.group[:, None].expand(G, K).flatten()
             told = group_leak(*map(gathered, (q_S.mean, group, members, draw.index.flatten())))
             terms["leakage"] = self.leakage * gathered(kl_S.detach()[None]).mean() * told

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from twofold import networks
 from twofold.distributions import Gaussian, Likelihood, Mixture, Point
-from twofold.divergences import gathered, group_leak
+from twofold.divergences import gathered, group_leak, refuse_one_group
 from twofold.errors import InputError, choose
 from twofold.method import Code, Method
 from twofold.supervision import Groups, groupings, in_groups
@@ -98,6 +98,7 @@ class MLVAE(Method):
             "kl_s": self.beta * kl_C / G,
         }
         if self.leakage:  # ours; priced by what z holds, so that no weight depends on the data
+            refuse_one_group(len(gathered(draw.group)), K)
             z, real, row = map(gathered, (q_S.mean, members, draw.index.flatten()))  # an image may stand there twice
             told = sum(group_leak(z, gathered(group), real, row) for group in groups)
             terms["leakage"] = self.leakage * gathered(kl_S.detach()[None]).mean() * told
