@@ -30,12 +30,13 @@ LINES = {  # table -> row, which of its curves, name, colour, style
     "fig-6c": [
         ("ML-VAE, product", "s", "ML-VAE: s", S, SOLID),
         ("ML-VAE, mixture", "s", "mixture: s", S, DASHED),
+        ("ML-VAE, mixture", "s means", "mixture: s, means", S, MIXED),
         ("ML-VAE, ours", "s", "ours: s", S, DOTTED),
         ("ML-VAE, product", "z", "ML-VAE: z", Z, SOLID),
         ("ML-VAE, mixture", "z", "mixture: z", Z, DASHED),
         ("ML-VAE, ours", "z", "ours: z", Z, DOTTED),
         ("ML-VAE, product", "z together", "ML-VAE: z, put together", Z, MIXED),
-        ("VAE", "z together", "VAE: its code, put together", WHOLE, SOLID),
+        ("VAE", "s", "VAE: its code, put together", WHOLE, SOLID),
     ],
     "unseen": [
         ("ML-VAE, product", "s few-shot", "ML-VAE: s", S, SOLID),
@@ -44,7 +45,7 @@ LINES = {  # table -> row, which of its curves, name, colour, style
         ("regularised (Eq. 18)", "s few-shot", "regularised: s", S, MIXED),
         ("ML-VAE, product", "z few-shot", "ML-VAE: z", Z, SOLID),
         ("ML-VAE, ours", "z few-shot", "ours: z", Z, DOTTED),
-        ("VAE", "z few-shot", "VAE: its code", WHOLE, SOLID),
+        ("VAE", "s few-shot", "VAE: its code", WHOLE, SOLID),
         ("PCA", "s few-shot", "PCA: 32 components", NONE, SOLID),
         ("untrained", "s few-shot", "untrained: s", NONE, DOTTED),
     ],

@@ -27,7 +27,7 @@ from twofold import data, methods, tables
 from twofold.__main__ import main
 from twofold.data import Dataset
 from twofold.errors import DivergedError, InputError
-from twofold.tables import contrast21, render, ruiz19, runner, statistics
+from twofold.tables import bouchacourt18, contrast21, render, ruiz19, runner, statistics
 from twofold.tables.cell import Cell, lacks, thinned, work
 from twofold.tables.table import Book, Column, Protocol, Row, Table
 
@@ -659,6 +659,57 @@ def test_a_tuned_weight_is_chosen_without_the_test_part(monkeypatch):
     monkeypatch.setattr(Cell, "fit", lambda self, method: fitted(self, 5.0))
     with pytest.raises(DivergedError, match="beta: no weight trained to the end; the last: loss: NaN"):
         ruiz19.tuned(made, "beta")
+
+
+@pytest.mark.parametrize("spare", [False, True])
+def test_a_pull_is_chosen_by_short_trainings_without_the_test_part(monkeypatch, spare):
+    """Without a part between, on identities that these trainings leave out; then all of the training part is used."""
+    row = Row(name="x", method="group-klvae")
+    protocol = {"measure": {"weights": (0.3, 3.0, 5.0, 30.0)}, "steps": 100}
+    made = Cell(one(rows=[row], protocol=protocol, scales={"cpu": {}}), row, "cpu", 0)
+    train, middle = (
+        Dataset(torch.zeros(40, 1, 8, 8), {"who": np.arange(40) // 4, "i": start + np.arange(40)}) for start in (0, 40)
+    )
+    made.__dict__["parts"] = (train, None) if spare else (train, middle, None)  # to touch the test part is an error
+    halves = {0.3: (0.7, 0.6), 3.0: (0.6, 0.3), 30.0: (0.1, 0.1)}  # what s and z tell
+    asked, lengths = [], []
+
+    def fitted(self, method, part=None, **length):
+        if part is not None and method == 5.0:
+            raise DivergedError("loss: NaN")
+        lengths.append((part is None, length))
+        return method
+
+    def told(cell, fit, held):
+        asked.append((fit, held))
+        return dict(zip("sz", halves[cell.method]))
+
+    monkeypatch.setattr(Cell, "build", lambda self, **options: options["lambda_s"])
+    monkeypatch.setattr(Cell, "supervision", lambda self, method, data: data)
+    monkeypatch.setattr(Cell, "fit", fitted)
+    assert bouchacourt18.tuned(made, told, by="who") == 3.0
+    assert made.notes["chosen"] == 3.0
+    assert made.notes["lambda_s 3"] == {"s": 0.6, "z": 0.3}
+    assert made.notes["lambda_s 5"] == "loss: NaN"
+    assert lengths == [(False, {"steps": 20})] * 3 + [(True, {})]
+    for fit, held in asked:
+        assert (len(fit), len(held)) == ((32, 8) if spare else (40, 40))
+        assert not set(fit.factors["i"].tolist()) & set(held.factors["i"].tolist())
+        assert not spare or not set(fit.factors["who"].tolist()) & set(held.factors["who"].tolist())
+    monkeypatch.setattr(Cell, "fit", lambda self, method, part, **length: fitted(self, 5.0, part))
+    with pytest.raises(DivergedError, match="lambda_s: no weight trained to the end"):
+        bouchacourt18.tuned(made, told, by="who")
+
+
+@pytest.mark.parametrize("name", ["fig-6c", "side-by-side", "unseen"])
+def test_a_whole_code_stands_under_s_and_wins_nothing_under_z(name):
+    table = BOOKS["bouchacourt18"].table(name)
+    row = next(row for row in table.rows if row.method == "vae" and lacks(table, row, "smoke", None) is None)
+    values = Cell(table, row, "smoke", 0).run()["values"]
+    filled = {column for column, value in values.items() if value is not None}
+    assert filled & {"s", "s, k=1"}
+    assert not [column for column in filled if re.match(r"z\b", column)]
+    assert not filled & {"s - leak", "swap shows z"}
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from twofold import judging, metrics
+from twofold import metrics
 from twofold.arrays import gather
 from twofold.data import Dataset
 from twofold.errors import UnsupportedError
@@ -27,7 +27,7 @@ SPLIT = [  # what `split` measures
 ]
 
 _judges: dict[tuple[str, str, int | None], metrics.Classifier] = {}
-_learned: dict[tuple[Any, ...], tuple[Any, torch.Tensor, Any]] = {}
+_learned: dict[tuple[Any, ...], metrics.Judges] = {}
 
 
 def judge(part: Dataset, factor: str, steps: int | None) -> metrics.Classifier:
@@ -39,12 +39,11 @@ def judge(part: Dataset, factor: str, steps: int | None) -> metrics.Classifier:
     return _judges[key]
 
 
-def judged(train: Dataset, part: Dataset, names: Sequence[str], seed: int, most: int) -> tuple[Any, torch.Tensor, Any]:
-    """`judging.learn`, once in a process for the cells that need the same: judges, the free rows, what has none."""
-    key = (train.hash, part.hash, tuple(names), seed, most)
+def judged(part: Dataset, names: Sequence[str], seed: int, steps: int | None) -> metrics.Judges:
+    """Judges of the factors `names`, of real observations; once in a process for the cells that need the same."""
+    key = (part.hash, tuple(names), seed, steps)
     if key not in _learned:
-        _learned.clear()
-        _learned[key] = judging.learn(train, part, list(names), seed, most, torch.device("cpu"), False)
+        _learned[key] = metrics.judges(part.x, {name: part.factors[name] for name in names}, seed=seed, steps=steps)
     return _learned[key]
 
 
