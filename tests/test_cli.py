@@ -132,6 +132,9 @@ WRONG = {  # the command -> what its one line must say
     "train ml-vae photos --data-option sise=3": ["'sise'", "did you mean 'size'"],
     "train ml-vae photos --data-option size=big": ["size", "'big'", "whole number"],
     "train ml-vae mixed": ["mixed", "40", "--data-option size="],
+    "train ml-vae photos --hold-out lable": ["hold_out", "'lable'", "label"],
+    "train vae flat --hold-out label": ["hold_out", "'label'", "has no classes"],
+    "train ml-vae photos --hold-out label": ["0.2 of the 2 classes of 'label' is none"],
     "train ml-vae flat": ["flat has no classes", "sub-folder", "from images alone", "vae"],
     "train ml-vae alone": ["one group only", "at least two"],
     "train ml-vae torn": ["1 of 12 files", "anna/0.png"],
@@ -473,6 +476,32 @@ def test_an_official_split_is_kept_to(here):
     assert train.hash != source.parts(Settings(data="digits", seed=4))[0].hash
 
 
+def test_whole_classes_are_held_out(here, light, capsys):
+    for i in range(10):
+        for j in range(8):
+            image = Image.fromarray(np.full((8, 8, 3), 20 * i + j, np.uint8))
+            Path(f"faces/{i}").mkdir(parents=True, exist_ok=True)
+            image.save(f"faces/{i}/{j}.png")
+    Path("faces/nobody").mkdir()
+    assert run("train ml-vae faces --hold-out label --arch mlp --s 2 --z 2 --steps 2 --out run") == 0
+    out, err = capsys.readouterr()
+    assert "data: 80 rows, 16 held out, all of label that is not trained on; x" in out
+    assert err.splitlines()[0] == "note: nobody: no images there, so passed over"
+    assert config("run")["about"]["settings"]["hold_out"] == "label"
+    train, test = source.parts(Settings(data="faces", hold_out="label"))
+    assert len(test.factors["label"].unique()) == 2
+    assert not set(train.factors["label"].tolist()) & set(test.factors["label"].tolist())
+    assert run("evaluate run") == 0
+    out, err = capsys.readouterr()
+    assert "never seen, identified by s" in " ".join(out.split())
+    assert "has changed" not in err
+    rows = ["a,b,site,who", *(f"{3 * i % 50},{i % 7},{i % 5},{'xy'[i % 2]}" for i in range(60))]
+    Path("t.csv").write_text("\n".join(rows))
+    told = Settings(data="t.csv", factor="who", background="who=x", hold_out="site")  # a column of numbers
+    train, test = source.parts(told)
+    assert (len(train), len(test), train.shape) == (48, 12, (2,))
+
+
 def test_config_files_hold_options_and_flags_win(here):
     Path("a.toml").write_text(
         'method = "ml-vae"\ndata = "toy"\nsteps = 9\nbatch_size = 32\n'
@@ -625,6 +654,9 @@ def test_evaluate_and_report(here, light, capsys):
     assert "chance" in out
     found = json.loads(Path("run/evaluation.json").read_text())
     assert found["factors"]["y"]["leakage"].keys() == {"s", "z"}
+    assert [line for line in out.splitlines() if "not measured" in line] == [
+        "not measured: evidence: 0 of 3 classes have 6 held-out observations, expected two"
+    ]
     assert run("evaluate run --json") == 0
     assert json.loads(capsys.readouterr().out) == found
     stamp = Path("run/evaluation.json").stat().st_mtime_ns

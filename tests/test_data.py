@@ -465,7 +465,10 @@ def test_folder_refuses(tmp_path):
     for name in ("a/cut.png", "a/text.png", "b/empty.jpg"):
         (tmp_path / name).unlink()
     (tmp_path / "c").mkdir()
-    with refused("no images in c;"):
+    assert load(tmp_path, size=8).empty == ("c",)
+    assert load(tmp_path, size=8, unlabelled="b")[:2].empty == ("c",)
+    (tmp_path / "b" / "odd.png").unlink()
+    with refused("no images in b, c;"):  # one folder that holds images: a slip
         load(tmp_path, size=8)
     (tmp_path / "c" / "0.png").write_bytes(whole)
     (tmp_path / "loose.png").write_bytes(whole)

@@ -671,6 +671,12 @@ def test_few_shots():
     assert "4 ways, chance 0.250" in str(guess)
 
 
+def test_few_shots_of_many_identities():
+    """As many classes as examples: scikit-learn would warn, and warnings are errors here."""
+    q, y = cloud(per=3, classes=30)
+    assert metrics.few_shot(q, y, k=(1,), trials=2).ways == 30
+
+
 def test_few_shots_weigh_the_examples():
     """An example that the encoder is unsure of has no say in the product, but in an average."""
     mean = torch.tensor([[0.0], [0.1], [9.0], [0.2], [4.0], [4.1], [4.2], [3.9]] * 4)

@@ -19,7 +19,7 @@ from PIL import Image
 from rich.console import Console
 from torch import nn
 
-from twofold import figures, methods, metrics, operations, report, summary
+from twofold import accumulation, figures, methods, metrics, operations, report, summary
 from twofold.data import Dataset
 from twofold.distributions import Gaussian, Point
 from twofold.errors import InputError, MissingFileError, UnsupportedError
@@ -386,6 +386,81 @@ def test_groups_never_seen_are_identified():
     assert found.few_shot["z"] == metrics.few_shot(q[1].mean, test.factors["who"], (1, 2, 5, 10))
     assert found.evidence["s"].evidence == "mixture"
     assert Evaluation.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+
+
+def people(sizes, train_of, seed=0):
+    """Images of as many people, `train_of` each of which are trained on and the others held out."""
+    who = np.repeat(np.arange(len(sizes)), sizes)
+    data = blobs((8,), n=len(who), seed=seed)
+    data = Dataset(data.x, {"who": who})
+    nth = np.concatenate([np.arange(size) for size in sizes])
+    first = nth < np.repeat(train_of, sizes)
+    return data[first], data[~first]
+
+
+def test_few_new_classes_are_left_out_and_the_others_probed_as_ever():
+    """Folders of one image, some of which the split holds out: the others were trained on, and are not new."""
+    sizes, train_of = [20] * 8 + [1] * 12, [14] * 8 + [1] * 7 + [0] * 5
+    train, test = people(sizes, train_of)
+    method = trained(methods.MLVAE, train).method
+    found = evaluate(method, train, test, **QUICK)
+    factor = found.factors["who"]
+    assert factor.note == (
+        "5 of the test part's 13 classes were never seen in training: their 5 observations are left out"
+    )
+    assert (factor.leakage["s"].n_train, factor.leakage["s"].n_test) == (len(train), 48)
+    assert found.consistency["who"].real.n == 48  # and no judge learns from held-out images
+    assert found.swap.label is not None
+    assert not found.few_shot
+    assert found.skipped["few-shot identification"] == (
+        "0 of the 5 classes that training never saw have two held-out observations, expected two"
+    )
+    assert (found.evidence["s"].classes, found.evidence["s"].per_class) == (8, 2)
+    assert found.skipped["evidence of 5 classes"] == "fewer than 6 held-out observations"
+    assert (test.factors["who"] >= 0).all()  # what was passed stays as it is
+
+
+def test_few_new_classes_are_identified_among_themselves():
+    train, test = people([20] * 8 + [6] * 3, [10] * 8 + [0] * 3)
+    method = trained(methods.MLVAE, train).method
+    found = evaluate(method, train, test, **QUICK)
+    assert "3 of the test part's 11 classes" in found.factors["who"].note
+    q, y = method.posterior(test.x), test.factors["who"]
+    assert found.few_shot["s"] == metrics.few_shot(q[0][y >= 8], y[y >= 8], (1, 2, 5))
+    assert found.few_shot["s"].ways == 3
+
+
+def test_more_than_fifty_classes_are_not_new_for_that():
+    train, test = people([8] * 60, [4] * 60)
+    found = evaluate(trained(methods.MLVAE, train).method, train, test, **QUICK | {"probes": ("linear", "knn")})
+    assert "60 classes" in found.factors["who"].note
+    assert not found.few_shot
+    assert found.swap.label is not None
+
+
+def test_evidence_takes_the_classes_that_are_large_enough():
+    y = torch.cat([torch.arange(22).repeat_interleave(6), torch.full((30,), 30), torch.full((5,), 31)])
+    random = torch.Generator().manual_seed(0)
+    q = Gaussian(torch.randn(len(y), 2, generator=random), torch.zeros(len(y), 2))
+
+    def found(rows):
+        return accumulation.accumulated({"s": q[rows]}, y[rows], "product", y.unique(), 0)
+
+    evidence, few, skipped = found(torch.arange(len(y)))
+    assert (evidence["s"].classes, evidence["s"].k, few) == (20, (1, 2), {})
+    assert skipped == {"evidence of a class": "fewer than 6 held-out observations"}
+    evidence, _, skipped = found((y >= 30).nonzero()[:, 0])
+    assert (evidence, skipped) == ({}, {"evidence": "1 of 2 classes have 6 held-out observations, expected two"})
+
+
+@pytest.mark.parametrize(
+    ("sizes", "k"), [([2, 20], (1,)), ([1, 1, 1, 9, 9], (1, 2, 5)), ([3, 3, 30, 30], (1, 2, 5, 10))]
+)
+def test_shots_leave_two_classes_to_tell_apart(sizes, k):
+    y = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    q = Gaussian(torch.randn(len(y), 2, generator=torch.Generator().manual_seed(0)), torch.zeros(len(y), 2))
+    few = accumulation.accumulated({"s": q}, y, None, y.new_tensor([99]), 0)[1]["s"]
+    assert (few.k, few.ways) == (k, 2)
 
 
 def test_unseen_classes_are_probed_on_halves_of_the_test_part():

@@ -75,9 +75,9 @@ def evaluate(
     cluster_points, cluster_seeds: at most so many are clustered, so many times.
     progress: whether to show it.
 
-    Where the test part holds classes that training never saw (other identities), one half of it trains that factor's
-    probes and judge and the other tests them; the factor's `note` says so. Rows whose class is not known (-1) are left
-    out.
+    Where most of the test part is of classes that training never saw (other identities), one half of it trains that
+    factor's probes and judge and the other tests them; where few are, they are left out. The factor's `note` says so.
+    Rows whose class is not known (-1) are left out.
 
     Raises `InputError` for unknown factors, observations of another shape, and numbers below 1. What a method or a data
     set can't have is in `.skipped`, with the reason.
@@ -108,6 +108,8 @@ def evaluate(
     held = test[sample(len(test), test_points, seed)]
     chosen = [name for name in train.factors if factors is None or name in factors]
     chosen.sort(key=lambda name: name != factor)  # the one first
+    classes = held.factors.get(factor or "")
+    new, strays = _strangers(fit, held, chosen)
     skipped: dict[str, str] = {}
     found: dict[str, Factor] = {}
     reconstruction: dict[str, PixelError] = {}
@@ -126,7 +128,8 @@ def evaluate(
             if codes is None:
                 break
             try:
-                task = _task(fit.factors[name], held.factors.get(name), codes.train, codes.test, seed)
+                y = held.factors.get(name)
+                task = _task(fit.factors[name], y, codes.train, codes.test, seed, name in new, strays.get(name, ""))
             except _Skip as reason:
                 skipped[f"factor {name}"] = str(reason)
             else:
@@ -154,9 +157,7 @@ def evaluate(
                 skipped["swap"] = f"{type(method).__name__} has no {'s' if method.sizes[0] == 0 else 'z'}"
             else:
                 known = None
-                if factor in found and not (
-                    codes.given or found[factor].note or fit.factors[factor].is_floating_point()
-                ):
+                if factor in found and not (codes.given or factor in new or fit.factors[factor].is_floating_point()):
                     known = (codes.train.s, fit.factors[factor], some.factors[factor])
                 other = _cycle(len(some), seed)
                 mixed = method.decode(Code(code.s, code.z[other]))
@@ -192,12 +193,10 @@ def evaluate(
         bar.update(len(chosen) + 5)
 
         evidence, few_shot = {}, {}
-        if codes and codes.posteriors and factor in found and not held.factors[factor].is_floating_point():
+        if codes and codes.posteriors and factor in chosen and classes is not None and not classes.is_floating_point():
             rule = None if hasattr(method, "infer") else getattr(method, "evidence", "product")
-            unseen = bool(found[factor].note)
-            evidence, few_shot, refused = accumulation.accumulated(
-                codes.posteriors, held.factors[factor], rule, unseen, seed
-            )
+            seen = train.factors[factor].unique()
+            evidence, few_shot, refused = accumulation.accumulated(codes.posteriors, classes, rule, seen, seed)
             skipped |= refused
         bar.update(len(chosen) + 6)
     return Evaluation(
@@ -297,19 +296,42 @@ def _sizes(method: Method) -> tuple[int, int]:
         return 0, 0
 
 
-def _task(y_train: Tensor, y_test: Tensor | None, code: Code, code_test: Code, seed: int) -> _Task:
+def _strangers(fit: Dataset, held: Dataset, names: list[str]) -> tuple[set[str], dict[str, str]]:
+    """The factors of which most known test rows are of classes that `fit` lacks. Where fewer are, those rows become
+    unknown in `held`, and the second says so: one stray class is no reason to measure all the others otherwise."""
+    new, strays = set(), {}
+    for name in names:
+        y, y_test = fit.factors[name], held.factors.get(name)
+        if y_test is None or y.is_floating_point():
+            continue
+        known = y_test >= 0
+        unseen = known & ~torch.isin(y_test, y[y >= 0])
+        if 2 * int(unseen.sum()) > int(known.sum()):
+            new.add(name)
+        elif unseen.any():
+            held.factors[name] = torch.where(unseen, -1, y_test)
+            strays[name] = (
+                f"{len(y_test[unseen].unique())} of the test part's {len(y_test[known].unique())} classes were never "
+                f"seen in training: their {int(unseen.sum()):,} observations are left out"
+            )
+    return new, strays
+
+
+def _task(
+    y_train: Tensor, y_test: Tensor | None, code: Code, code_test: Code, seed: int, new: bool, note: str
+) -> _Task:
     if y_test is None:
         raise _Skip("the test part lacks it")
     if y_train.is_floating_point():
         _varies(y_train, y_test)
-        return _Task(code, y_train, code_test, y_test, code_test, y_test, "")
+        return _Task(code, y_train, code_test, y_test, code_test, y_test, note)
     known, known_test = (y_train >= 0).nonzero()[:, 0], (y_test >= 0).nonzero()[:, 0]
     whole, y_whole = _rows(code_test, known_test), y_test[known_test]
-    unseen = ~torch.isin(y_whole.unique(), y_train[known].unique())
-    if not unseen.any():
+    if not new:
         y_train = y_train[known]
         _varies(y_train, y_whole)
-        return _Task(_rows(code, known), y_train, whole, y_whole, whole, y_whole, "")
+        return _Task(_rows(code, known), y_train, whole, y_whole, whole, y_whole, note)
+    unseen = ~torch.isin(y_whole.unique(), y_train[known].unique())
     rank = judging.rank(y_whole.numpy(), seed)
     fit, held = (torch.from_numpy(np.flatnonzero(rank % 2 == k)) for k in (0, 1))
     _varies(y_whole[fit], y_whole[held])

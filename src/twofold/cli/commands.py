@@ -218,6 +218,9 @@ def _tell(cls: type[Method], train: Dataset, test: Dataset, told: Settings) -> N
     if train.scaling is not None and train.scaling.constant:
         names = ", ".join(train.scaling.constant[:6]) + ", ..." * (len(train.scaling.constant) > 6)
         folder.note(f"{names}: constant in {train.scaling.rows}, so scaled by the deviation of all rows")
+    if train.empty:
+        names = ", ".join(train.empty[:6]) + ", ..." * (len(train.empty) > 6)
+        folder.note(f"{names}: no images there, so passed over")
     if contrasted:
         from twofold.evaluation import too_few
 
@@ -245,6 +248,8 @@ def _print(found: Evaluation) -> None:
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 140).print(found.table())
+    for what, why in found.skipped.items():
+        print(f"not measured: {what}: {why}")
 
 
 def _report(run: Path, kept: folder.Kept, seed: int, background: str | None) -> Path:

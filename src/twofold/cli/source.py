@@ -32,8 +32,14 @@ def kind(cls: type[Method]) -> str:
 
 def parts(told: Settings) -> tuple[Dataset, Dataset]:
     """The data to train on and those held out: the first and last of the authors' parts, else 80 and 20 % at random,
-    with their share of the background each."""
+    with their share of the background each; or 80 and 20 % of the classes of the factor to hold out."""
     whole = _data(told)
+    if told.hold_out is not None:
+        if not whole.classes():
+            raise InputError(f"hold_out: {told.hold_out!r}; {whole.name} has no classes to hold out")
+        choose("hold_out", told.hold_out, whole.classes())
+        train, test = whole.split((0.8, 0.2), seed=told.seed, by=told.hold_out)
+        return train, test
     try:
         split = whole.split("official")
     except InputError:
@@ -58,10 +64,11 @@ def _data(told: Settings) -> Dataset:
         options.setdefault("factor", first)
         if others and suffix in COLUMNS[:2]:  # all of an archive's arrays are factors anyway
             options.setdefault("factors", others)
-    if "=" in background and suffix in COLUMNS[:2]:
-        named = options.get("factors", ())
-        column = background.partition("=")[0].strip()
-        options["factors"] = [*([named] if isinstance(named, str) else named), column]
+    if suffix in COLUMNS[:2]:
+        columns = [background.partition("=")[0].strip()] if "=" in background else []
+        columns += [told.hold_out] if told.hold_out else []
+        if columns:
+            options["factors"] = [*_several(options.get("factors", [])), *columns]
     try:
         return load(told.data, root=told.data_dir, download=told.download, **options)
     except MissingFileError:
@@ -147,7 +154,8 @@ def summary(train: Dataset, test: Dataset, told: Settings, contrasted: bool) -> 
         count = f"{x} column" + "s" * (x != "1")
         x = f"{_few(names, ' ... ', 4)} ({count})" if names else count
     factors = [_factor(train, name) for name in train.factors]
-    return f"{rows:,} rows, {held:,} held out{sides}; x: {x}; factors: {_few(factors, ', ..., ', 6) or 'none'}"
+    apart = f", all of {told.hold_out} that is not trained on" if told.hold_out else ""
+    return f"{rows:,} rows, {held:,} held out{apart}{sides}; x: {x}; factors: {_few(factors, ', ..., ', 6) or 'none'}"
 
 
 def _factor(data: Dataset, name: str) -> str:

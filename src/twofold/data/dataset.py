@@ -53,12 +53,14 @@ class Dataset:
         background: the data set that `reference()` sets against this one.
 
     Attributes: `name`, `shape` (of one observation), `factors` (int64 classes, float32 real numbers), `names`, `units`,
-    `default`, `background`, and `scaling` (of a table's columns, else None).
+    `default`, `background`, `scaling` (of a table's columns, else None), and `empty` (a folder's sub-folders that hold
+    no images).
 
     Raises `InputError` for observations or factors that cannot be used as they are.
     """
 
     factors: dict[str, Tensor]
+    empty: tuple[str, ...] = ()
 
     def __init__(
         self,

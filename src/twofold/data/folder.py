@@ -27,7 +27,8 @@ def folder(
     """The images under `path`; the first level of sub-folders is the factor `label`, in sorted order.
 
     Without sub-folders there is no factor, and `images()` is what it gives. Hidden files and files of other kinds are
-    passed over. Photographs are turned upright as their EXIF data say; transparency is dropped.
+    passed over; and so, where two sub-folders hold images, are those that hold none (`.empty` names them). Photographs
+    are turned upright as their EXIF data say; transparency is dropped.
 
     Options:
         size: resize to size x size, or (height, width); else all images must agree.
@@ -40,7 +41,7 @@ def folder(
 
     shape = _shape(size)
     files = _images(path)
-    inside = _inside(path, files)
+    inside, empty = _inside(path, files)
 
     def header(i: int) -> tuple[str, tuple[int, int]]:
         with Image.open(files[i]) as image:
@@ -77,11 +78,14 @@ def folder(
 
     _refuse(path, files, _attempt(read, range(len(files)))[1])
     if unlabelled is None:
-        return Dataset(x, {"label": inside} if inside else None, name=path.name)
-    choose("unlabelled", unlabelled, sorted(set(inside)))
-    names = tuple(sorted({*inside} - {unlabelled}))
-    label = np.array([-1 if name == unlabelled else names.index(name) for name in inside])
-    return Dataset(x, {"label": label}, name=path.name, names={"label": names})
+        data = Dataset(x, {"label": inside} if inside else None, name=path.name)
+    else:
+        choose("unlabelled", unlabelled, sorted(set(inside)))
+        names = tuple(sorted({*inside} - {unlabelled}))
+        label = np.array([-1 if name == unlabelled else names.index(name) for name in inside])
+        data = Dataset(x, {"label": label}, name=path.name, names={"label": names})
+    data.empty = tuple(empty)
+    return data
 
 
 def _images(path: Path) -> list[Path]:
@@ -89,17 +93,19 @@ def _images(path: Path) -> list[Path]:
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(path).parts))
 
 
-def _inside(path: Path, files: list[Path]) -> list[str]:
-    """Each file's sub-folder; empty if there are none. Refuses folders that are neither flat nor sorted."""
+def _inside(path: Path, files: list[Path]) -> tuple[list[str], list[str]]:
+    """Each file's sub-folder (none if there are no such), and the sub-folders without files. Refuses folders that are
+    neither flat nor sorted."""
     inside = [file.relative_to(path).parts[0] for file in files if file.parent != path]
     if inside and len(inside) < len(files):
         loose = [file.name for file in files if file.parent == path]
         raise InputError(f"{path}: {len(loose)} images lie beside the sub-folders ({_some(loose)}); move them into one")
-    empty = {sub.name for sub in path.iterdir() if sub.is_dir() and not sub.name.startswith(".")} - set(inside)
-    if empty or not files:
-        where = f" in {_some(sorted(empty))}" if empty else ""
+    below = {sub.name for sub in path.iterdir() if sub.is_dir() and not sub.name.startswith(".")}
+    empty = sorted(below - set(inside))
+    if not files or (empty and len(set(inside)) < 2):
+        where = f" in {_some(empty)}" if empty else ""
         raise InputError(f"{path}: no images{where}; expected {', '.join(SUFFIXES)}")
-    return inside
+    return inside, empty
 
 
 def _attempt(read: Callable[[int], Any], numbers: Iterable[int]) -> tuple[list[Any], dict[int, str]]:

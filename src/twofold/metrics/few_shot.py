@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -100,4 +101,7 @@ def few_shot(
 def _probe(x: np.ndarray, y: np.ndarray, asked: np.ndarray) -> np.ndarray:
     mean, scale = x.mean(0), x.std(0)
     scale[scale == 0] = 1
-    return LogisticRegression(max_iter=1000).fit((x - mean) / scale, y).predict((asked - mean) / scale)
+    with warnings.catch_warnings():  # with one example each, there are as many classes as examples
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
+        model = LogisticRegression(max_iter=1000).fit((x - mean) / scale, y)
+    return model.predict((asked - mean) / scale)
