@@ -18,7 +18,7 @@ def hidden(cell: Cell, *, seeds: int = 5) -> dict[str, Any]:
     """k-means on the codes of the target's rows, matched with the classes that nobody was told."""
     target, back = cell.test.contrast(cell.protocol.background)
     code, of_back = cell.encode(target), cell.encode(back)
-    y = target.factors[cell.factor]
+    y = target.factors[str(cell.factor)]
     whole = code.s if code.s.shape[1] else code.z  # a code in one piece is z
     found = metrics.clustering(whole, y, tsne=False, seeds=seeds, seed=cell.seed)
     out = {"accuracy": found, "silhouette": found.silhouette, "chance": found.chance}
