@@ -11,21 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from twofold import accumulation, judging, metrics
+from twofold import accumulation, contrasting, judging, metrics, probing
 from twofold.arrays import generator, unit
 from twofold.data import Dataset
 from twofold.errors import InputError, UnsupportedError, choose
-from twofold.findings import Background, Consistency, Evaluation, Factor, Generated, PixelError, Swap
+from twofold.findings import Consistency, Evaluation, Factor, Generated, PixelError, Swap
 from twofold.method import Code, Method
-from twofold.metrics.common import sample
-from twofold.metrics.leakage import family
+from twofold.metrics.common import Skip, sample, take
 from twofold.metrics.probe import KINDS
 from twofold.progress import Progress
 from twofold.supervision import Groups, Images, Labels, Reference
-
-MANY = 50  # classes; beyond, no linear probe (slow) and no clusters
-KS = (1, 5, 10)  # neighbours retrieved
-FEWEST = 5  # of the target, and of the background, in either part: with fewer the two are not compared
 
 
 def evaluate(
@@ -103,13 +98,16 @@ def evaluate(
         if back_train is None and back_test is None:
             train.contrast(background)  # refuses, with the reason
         backs = back_train, back_test
-        factor = asked or _salient(train, back_train) or factor
+        factor = asked or contrasting.salient(train, back_train) or factor
     fit = train[sample(len(train), train_points, seed)]
     held = test[sample(len(test), test_points, seed)]
     chosen = [name for name in train.factors if factors is None or name in factors]
     chosen.sort(key=lambda name: name != factor)  # the one first
     classes = held.factors.get(factor or "")
-    new, strays = _strangers(fit, held, chosen)
+    lacked = "were never seen in training"
+    if len(fit) < len(train):
+        lacked = f"are not among the {len(fit):,} training observations that were drawn"
+    new, strays = probing.strangers(fit, held, chosen, lacked)
     skipped: dict[str, str] = {}
     found: dict[str, Factor] = {}
     reconstruction: dict[str, PixelError] = {}
@@ -129,12 +127,15 @@ def evaluate(
                 break
             try:
                 y = held.factors.get(name)
-                task = _task(fit.factors[name], y, codes.train, codes.test, seed, name in new, strays.get(name, ""))
-            except _Skip as reason:
+                note = strays.get(name, "")
+                task = probing.task(
+                    fit.factors[name], y, codes.train, codes.test, seed, lacked if name in new else None, note
+                )
+            except Skip as reason:
                 skipped[f"factor {name}"] = str(reason)
             else:
                 points = cluster_points if clustering else 0
-                measured = _measure(task, probes, points, cluster_seeds, name == factor, seed)
+                measured = probing.measure(task, probes, points, cluster_seeds, name == factor, seed)
                 found[name] = replace(measured, unit=train.units.get(name, ""))
             bar.update(i + 2)
         judges, free, without = None, torch.arange(len(held)), {}
@@ -146,7 +147,7 @@ def evaluate(
         rows = free[sample(len(free), images, seed + 1)]
         some = held[rows]
         if codes:
-            code, x = _rows(codes.test, rows), _pixels(some)
+            code, x = take(codes.test, rows), _pixels(some)
             y = some.factors[str(factor)] if codes.given else None
             outputs = _decoded(method, code)
             constant = _pixels(fit[sample(len(fit), 2_000, seed)]).mean(0)
@@ -173,7 +174,7 @@ def evaluate(
                 known = fit.factors[str(factor)]
                 examples = None
                 if codes and not codes.given and min(method.sizes) > 0:
-                    examples = (_rows(codes.test, rows), some.factors[str(factor)])
+                    examples = (take(codes.test, rows), some.factors[str(factor)])
                 real = held[free], held.factors[str(factor)][free]
                 made, refused = judging.generation(
                     method, judge, known[known >= 0].unique(), real, examples, images, seed
@@ -185,8 +186,10 @@ def evaluate(
             skipped["background"] = f"{type(method).__name__} encodes with labels, which the background may not have"
         elif codes and backs is not None:
             try:
-                contrast = _background(method, fit, held, codes, *backs, probes, train_points, test_points, seed)
-            except _Skip as reason:
+                contrast = contrasting.compare(
+                    method, fit, held, codes.train, codes.test, *backs, probes, train_points, test_points, seed
+                )
+            except Skip as reason:
                 skipped["background"] = str(reason)
         elif codes and method.supervision is Reference:
             skipped["background"] = f"{train.name} has no background set; name one by background='FACTOR=VALUE'"
@@ -218,46 +221,6 @@ def evaluate(
         evidence=evidence,
         few_shot=few_shot,
     )
-
-
-def too_few(*parts: tuple[Dataset, Dataset | None]) -> str:
-    """Why the target and the background of these parts (training, test) can't be compared; empty where they can."""
-    sizes = [[0 if side is None else len(side) for side in part] for part in parts]
-    if min(map(min, sizes)) >= FEWEST:
-        return ""
-    (target, back), (target_test, back_test) = sizes
-    return (
-        f"too few to compare target and background, which takes {FEWEST} of each: {target} and {back} to train on, "
-        f"{target_test} and {back_test} held out"
-    )
-
-
-def _salient(target: Dataset, back: Dataset | None) -> str | None:
-    """A factor that varies in the target only, the default one first; None if nothing is known of the background's."""
-    if back is None:
-        return None
-
-    def varies(part: Dataset, name: str) -> bool:
-        return name in part.factors and len(part.factors[name].unique()) > 1
-
-    names = [name for name in target.factors if back.factors and varies(target, name) and not varies(back, name)]
-    return target.default if target.default in names else next(iter(names), None)
-
-
-class _Skip(Exception):
-    """Why something can't be measured."""
-
-
-class _Task(NamedTuple):
-    """Codes and values of one factor: to train the probes on, to test them on, and all of the test part."""
-
-    train: Code
-    y_train: Tensor
-    test: Code
-    y_test: Tensor
-    whole: Code
-    y_whole: Tensor
-    note: str
 
 
 class _Codes(NamedTuple):
@@ -294,84 +257,6 @@ def _sizes(method: Method) -> tuple[int, int]:
         return method.sizes
     except UnsupportedError:
         return 0, 0
-
-
-def _strangers(fit: Dataset, held: Dataset, names: list[str]) -> tuple[set[str], dict[str, str]]:
-    """The factors of which most known test rows are of classes that `fit` lacks. Where fewer are, those rows become
-    unknown in `held`, and the second says so: one stray class is no reason to measure all the others otherwise."""
-    new, strays = set(), {}
-    for name in names:
-        y, y_test = fit.factors[name], held.factors.get(name)
-        if y_test is None or y.is_floating_point():
-            continue
-        known = y_test >= 0
-        unseen = known & ~torch.isin(y_test, y[y >= 0])
-        if 2 * int(unseen.sum()) > int(known.sum()):
-            new.add(name)
-        elif unseen.any():
-            held.factors[name] = torch.where(unseen, -1, y_test)
-            strays[name] = (
-                f"{len(y_test[unseen].unique())} of the test part's {len(y_test[known].unique())} classes were never "
-                f"seen in training: their {int(unseen.sum()):,} observations are left out"
-            )
-    return new, strays
-
-
-def _task(
-    y_train: Tensor, y_test: Tensor | None, code: Code, code_test: Code, seed: int, new: bool, note: str
-) -> _Task:
-    if y_test is None:
-        raise _Skip("the test part lacks it")
-    if y_train.is_floating_point():
-        _varies(y_train, y_test)
-        return _Task(code, y_train, code_test, y_test, code_test, y_test, note)
-    known, known_test = (y_train >= 0).nonzero()[:, 0], (y_test >= 0).nonzero()[:, 0]
-    whole, y_whole = _rows(code_test, known_test), y_test[known_test]
-    if not new:
-        y_train = y_train[known]
-        _varies(y_train, y_whole)
-        return _Task(_rows(code, known), y_train, whole, y_whole, whole, y_whole, note)
-    unseen = ~torch.isin(y_whole.unique(), y_train[known].unique())
-    rank = judging.rank(y_whole.numpy(), seed)
-    fit, held = (torch.from_numpy(np.flatnonzero(rank % 2 == k)) for k in (0, 1))
-    _varies(y_whole[fit], y_whole[held])
-    note = (
-        f"{int(unseen.sum())} of the test part's {len(unseen)} classes were never seen in training: the probes learn "
-        f"from {len(fit):,} of its observations and are tested on the other {len(held):,}"
-    )
-    return _Task(_rows(whole, fit), y_whole[fit], _rows(whole, held), y_whole[held], whole, y_whole, note)
-
-
-def _varies(y_train: Tensor, y_test: Tensor) -> None:
-    if len(y_test) < 2 or len(y_train) < 10:
-        raise _Skip(f"{len(y_train)} known values to train a probe on and {len(y_test)} to test it; too few")
-    if len(y_train.unique()) < 2:
-        raise _Skip(f"it has one value only, {y_train[0].item()}")
-    if not y_train.is_floating_point() and y_train.bincount().max() < 3:
-        raise _Skip("no class has the three observations that a probe needs")
-
-
-def _rows(code: Code, rows: Tensor) -> Code:
-    return Code(code.s[rows], code.z[rows])
-
-
-def _measure(task: _Task, probes: Sequence[str], points: int, seeds: int, map_too: bool, seed: int) -> Factor:
-    notes, classes = [task.note] if task.note else [], not task.y_train.is_floating_point()
-    count = len(task.y_train.unique()) if classes else 0
-    if count > MANY and len(probes) > 1 and "linear" in probes:
-        probes = [kind for kind in probes if kind != "linear"]
-        notes.append(f"{count} classes: no linear probe, no clusters")
-    tried = family(task.train, task.y_train, task.test, task.y_test, seed, tuple(probes), also=("linear",))
-    clusters, retrieval = {}, {}
-    if classes and len(task.y_whole.unique()) > 1 and len(task.y_whole) > max(KS):
-        for half in "sz":
-            code = getattr(task.whole, half)
-            retrieval[half] = metrics.retrieval_precision(code, task.y_whole, k=KS, seed=seed)
-            if points and count <= MANY:
-                clusters[half] = metrics.clustering(code, task.y_whole, None, map_too, seeds, seed, points)
-    strongest = {half: next(iter(results.values())) for half, results in tried.items()}
-    linear = {half: results["linear"] for half, results in tried.items() if "linear" in results}
-    return Factor(strongest, clusters, retrieval, "; ".join(notes), linear)
 
 
 def _pixels(part: Dataset) -> Tensor:
@@ -416,51 +301,3 @@ def _swap(code: Code, other: Tensor, again: Code, known: tuple | None, given: bo
 def _found(given: Tensor, again: Tensor) -> float | None:
     spread = float((given - given.mean(0)).double().square().sum())
     return 1 - float((again - given).double().square().sum()) / spread if spread > 0 else None
-
-
-def _background(
-    method: Method,
-    train: Dataset,
-    test: Dataset,
-    codes: _Codes,
-    back_train: Dataset | None,
-    back_test: Dataset | None,
-    probes: Sequence[str],
-    train_points: int,
-    test_points: int,
-    seed: int,
-) -> Background:
-    few = too_few((train, back_train), (test, back_test))
-    if few or back_train is None or back_test is None:
-        raise _Skip(few)
-
-    def even(target: Code, back: Code) -> tuple[Code, Tensor]:
-        n = min(len(target.s), len(back.s))
-        rows = [_rows(code, torch.from_numpy(sample(len(code.s), n, seed))) for code in (target, back)]
-        return Code(*map(torch.cat, zip(*rows))), torch.arange(2).repeat_interleave(n)
-
-    def size(s: Tensor) -> float:
-        return float((s - method.reference_s(1)).double().square().sum(1).mean())
-
-    seen = back_train[sample(len(back_train), min(len(train), train_points // 2), seed)]
-    q_s, q_z = method.posterior(back_test[sample(len(back_test), test_points, seed)].x)
-    code, y = even(_first(codes.train, train_points // 2, seed), method.encode(seen.x))
-    code_test, y_test = even(_first(codes.test, test_points // 2, seed), Code(q_s.mean, q_z.mean))
-    told = metrics.leakage(code, y, code_test, y_test, seed, tuple(probes))
-    points = min(len(test), len(q_z.mean) // 2, 1_000)
-    shuffled = torch.from_numpy(generator(seed, 23).permutation(len(q_z.mean)))
-    one, other = (q_z.mean[shuffled[i * points : (i + 1) * points]] for i in (0, 1))
-    return Background(
-        w2=metrics.wasserstein2(_first(codes.test, points, seed).z, one),
-        w2_within=metrics.wasserstein2(one, other),
-        s_target=size(codes.test.s),
-        s_background=size(q_s.mean),
-        variance_background=float(q_s.variance.double().sum(1).mean()),
-        told_apart=told,
-        points=points,
-    )
-
-
-def _first(code: Code, limit: int, seed: int) -> Code:
-    """At most so many of them, at random."""
-    return _rows(code, torch.from_numpy(sample(len(code.s), limit, seed)))

@@ -222,7 +222,7 @@ def _tell(cls: type[Method], train: Dataset, test: Dataset, told: Settings) -> N
         names = ", ".join(train.empty[:6]) + ", ..." * (len(train.empty) > 6)
         folder.note(f"{names}: no images there, so passed over")
     if contrasted:
-        from twofold.evaluation import too_few
+        from twofold.contrasting import too_few
 
         if few := too_few(*(part.apart(told.background) for part in (train, test))):
             folder.note(f"{few}; evaluate will leave it out")

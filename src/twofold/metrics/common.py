@@ -10,6 +10,7 @@ from torch import Tensor
 
 from twofold import arrays
 from twofold.errors import InputError, shown
+from twofold.method import Code
 
 
 class Result:
@@ -75,3 +76,11 @@ def sample(n: int, limit: int, seed: int) -> np.ndarray:
     if n <= limit:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).choice(n, limit, replace=False))
+
+
+class Skip(Exception):
+    """Why something can't be measured."""
+
+
+def take(code: Code, rows: Tensor) -> Code:
+    return Code(code.s[rows], code.z[rows])
