@@ -315,8 +315,8 @@ TABLES = [
             "cpu": dict(steps=5000),
             "paper": dict(epochs=400, arch="contrast21", measure={"points": 5_000, "maps": 5}),
         },
-        about="""As Table 1. Is it training that Table 1's rows at CPU scale lack? 5,000 steps of MNIST are 13 passes over the
-            targets, where the paper has 200; 6,000 of digits are more than 500.""",
+        about="""As Table 1. Is it training that Table 1's rows at CPU scale lack? 5,000 steps of MNIST are 13 passes
+            over the targets, where the paper has 200; 6,000 of digits are more than 500.""",
     ),
     Table(
         name="fig-6a",
