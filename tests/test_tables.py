@@ -387,6 +387,17 @@ def test_a_dask_cluster_that_loses_a_worker(tmp_path, monkeypatch):
     assert sum("values" in json.loads(text) for text in files(out).values()) == 4
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cells_may_use_joblib_themselves_on_dask(tmp_path, workers):
+    """The slot that a cell gives up while it waits must not go to a cell that waits for it."""
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": workers, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**options, silence_logs="CRITICAL") as cluster:
+        plan = runner.plan([sketch("nests")], "smoke", [0], tmp_path / "results", tmp_path)
+        how = {"backend": "dask", "address": cluster.scheduler_address, "data_dir": tmp_path, "progress": False}
+        assert runner.run(plan, **how).done == 3
+
+
 def test_what_runs_the_cells_is_checked_first(tmp_path, capsys):
     plan = runner.plan([sketch("sizes")], "smoke", [0], tmp_path / "results", tmp_path)
     for how, says in (
@@ -434,7 +445,7 @@ def test_paired_comparisons():
     assert found.p == pytest.approx(expected.pvalue)
     assert statistics.paired({0: 1.0}, {0: 2.0}) is None
     assert statistics.paired({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}).p == 1
-    assert statistics.paired({0: 1.0, 1: 1.0}, {0: 2.0, 1: 2.0}).p == 0
+    assert statistics.paired({0: 1.0, 1: 1.0}, {0: 2.0, 1: 2.0}).p == 1  # no spread: seeds say nothing
     assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert statistics.holm([0.6, 0.7]) == [1.0, 1.0]
 
@@ -470,7 +481,8 @@ def page(tmp_path) -> tuple[Path, str, str]:
     book, out = sketch("sizes"), tmp_path / "results"
     for seed, (plain, wide) in enumerate([(1.0, 0.1), (1.1, 0.21), (1.2, 0.3)]):
         fake(book, out, "cpu", "plain", seed, size=plain, seed=seed)
-        fake(book, out, "cpu", "wide", seed, size=wide, seed=seed)
+        fake(book, out, "cpu", "wide", seed, size=wide, half=wide / 2 if seed else None, seed=seed)
+        fake(book, out, "cpu", "bound", seed, size=0.0, seed=seed)  # the best, but no method's doing
     fake(book, out, "cpu", "mean", 0, size=0.0, seed=0)  # the best, but a control
     fake(book, out, "smoke", "plain", 0, size=7.0, seed=0)  # not shown beside results
     (out / "notes.md").write_text("## The end\n")
@@ -485,6 +497,7 @@ def test_the_markdown_page(page):
     _, text, _ = page
     assert "| **0.203 ± 0.100** / 0.500 ▲ |" in text  # bold by a test, controls apart; ahead of the printed value
     assert text.count("**0") == 1
+    assert "| 0.1 ± 0.0 (n = 2) / 0.25 ≠ |" in text  # another quantity; not of all seeds; all printed digits
     assert "| [plain](results/tables-sketch/cpu/sizes/plain.0.json) | 1.100 ± 0.100 |" in text
     assert "_needs the method method-of-tomorrow_" in text
     assert "/ 1.000 _needs faces in the data folder_" in text
@@ -503,6 +516,8 @@ def test_the_page_for_browsers(page):
     assert "95 % interval of the mean" in html
     assert "paired t-test, 3 seeds, p = " in html
     assert "What we tried &lt;b&gt;." in html
+    assert "<h2>The end</h2>" in html
+    assert "not to be compared" in html
     assert "batch_size" in html  # a configuration
 
 
@@ -518,6 +533,16 @@ def test_the_summary_for_machines(page):
     assert rows["plain"]["values"]["size"]["from best"]["row"] == "wide"
     assert rows["plain"]["protocol"]["batch_size"] == 8
     assert rows["elsewhere"]["note"] == "needs faces in the data folder"
+
+
+def test_tables_without_cells_stand_beside_those_that_have_some(tmp_path):
+    book = sketch("sizes", "slow")
+    fake(book, tmp_path, "cpu", "plain", 0, size=1.0)
+    assert [(s.table.name, s.scale) for s in render.sections(book, tmp_path, tmp_path)] == [
+        ("sizes", "cpu"),
+        ("slow", "cpu"),
+    ]
+    assert not render.sections(sketch("slow"), tmp_path, tmp_path)
 
 
 def test_a_page_of_somebody_else_is_not_written_over(tmp_path):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import platform
+import shutil
 import subprocess
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ class RunFolder:
         self.rows: list[dict[str, float]] = []
         self.good = 0  # the step of the last checkpoint
         self.board = None
+        self.made: list[Path] | None = None  # the folders that `begin` made; None if a run had begun there
 
     @property
     def checkpoint(self) -> Path:
@@ -58,6 +61,8 @@ class RunFolder:
     def begin(self, config: dict[str, Any], fresh: bool) -> None:
         """Write the configuration; `fresh`: and drop what an earlier start left."""
         if self.path is not None and self.writes:
+            if not (self.path / "config.json").exists():
+                self.made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
             part = self.path / ".config.json.part"
             part.write_text(json.dumps(config, indent=1))
@@ -120,6 +125,17 @@ class RunFolder:
         found = sorted((path / "snapshots").glob("*.safetensors"), key=lambda file: int(file.stem))
         return {int(file.stem): load(file) for file in found}
 
+    def undo(self) -> None:
+        """Take away what `begin` and the first `save` wrote, where no run had begun."""
+        self.close()
+        if self.path is not None and self.made is not None:
+            for file in (self.path / "config.json", self.checkpoint):
+                file.unlink(missing_ok=True)
+            shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+            with suppress(OSError):  # not empty: others wrote there
+                for folder in self.made:
+                    folder.rmdir()
+
     def close(self) -> None:
         if self.board is not None:
             self.board.close()
@@ -171,13 +187,18 @@ def _installed(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Of the checkout that the package runs from; None for an installed one."""
-    here = Path(__file__).resolve().parent
-    if not (here.parents[1] / ".git").exists():
+    """Of the checkout that the package runs from, "-dirty" if its code is not the commit's (results may differ: runs
+    write them); None for an installed one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
         return None
-    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+
     try:
-        return subprocess.run(git, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+        return git("rev-parse", "HEAD") + "-dirty" * bool(git("status", "--porcelain", "--", "src", "benchmarks"))
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -286,9 +286,12 @@ def lacks(table: Table, row: Row, scale: str, data_dir: Path | None) -> str | No
 
 def work(module: str, table: str, slug: str, scale: str, seed: int, data_dir: str | None, device: str, threads: int):
     """Run one cell, named so that any process can: its results, or `{"error": one line}`."""
+    import joblib
+
     from twofold.tables import read
 
-    with ONE_AT_A_TIME:
+    # what a cell calls may use joblib itself: on a Dask worker that would wait for the slot that the cell holds
+    with ONE_AT_A_TIME, joblib.parallel_config("sequential"):
         torch.set_num_threads(threads)
         start = time.perf_counter()
         try:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 
 from twofold.errors import InputError
 from twofold.tables.cell import lacks
@@ -19,7 +21,7 @@ from twofold.tables.statistics import Paired, Summary, against, summary, winner
 from twofold.tables.table import SCALES, Book, Column, Row, Table
 
 MARK = "<!-- rendered by: twofold table --render -->"
-SIGNS = {"ahead": "▲", "behind": "▼", "level": "=", None: ""}
+SIGNS = {"ahead": "▲", "behind": "▼", "level": "=", "unlike": "≠", None: ""}
 WORDS = {
     "smoke": "Smoke scale: a few steps, to see that it runs. These are not results.",
     "cpu": "CPU scale: five minutes of a quiet core a cell, twice that of a shared one; not the paper's budget.",
@@ -28,9 +30,12 @@ WORDS = {
 LEGEND = (
     "Mean ± standard deviation over seeds, which are the units of all tests; the split of the data is the same for all "
     "seeds. Where a paper printed a number, it stands after the slash, with ▲ where our 95 % interval (Student's t) "
-    "lies on its better side, ▼ on its worse side, = where it holds the printed value; one seed gets no sign. "
-    "**Bold**: better than every other method of its block (controls don't compete), each by a paired t-test over "
-    "shared seeds, at 5 % after Holm's correction. ↑ and ↓ say which side is better."
+    "lies on its better side, ▼ on its worse side, = where it holds the printed value; one seed gets no sign, and ≠ "
+    "says that the two measure different things (the table's text says what). **Bold**: better than every other method "
+    "of its block (controls and upper bounds don't compete), each by a paired t-test over shared seeds, at 5 % after "
+    "Holm's correction. ↑ and ↓ say which side is better. Intervals, tests and each row's configuration are in "
+    "`results/index.html`, which `twofold table --render` "
+    "writes."
 )
 
 
@@ -42,7 +47,8 @@ class Value:
     seeds: Mapping[int, float]
     printed: float | None = None
     ours: Summary | None = None
-    standing: str | None = None  # ahead, level, behind
+    standing: str | None = None  # ahead, level, behind; unlike
+    cells: int = 0  # some may lack it
     best: bool = False
     from_best: tuple[str, Paired, float] | None = None  # the best row, ours less its, corrected p
 
@@ -51,7 +57,15 @@ class Value:
         if self.ours is None:
             return "-"
         spread = "" if self.ours.sd is None else f" ± {self.column.show(self.ours.sd)}"
-        return f"{self.column.show(self.ours.mean)}{spread}"
+        fewer = f" (n = {self.ours.n})" if self.ours.n < self.cells else ""
+        return f"{self.column.show(self.ours.mean)}{spread}{fewer}"
+
+    @property
+    def beside(self) -> str:
+        """The printed value and how ours stands to it."""
+        if self.printed is None:
+            return ""
+        return f"/ {self.column.show_printed(self.printed)} {SIGNS[self.standing]}".rstrip()
 
     @property
     def told(self) -> str:
@@ -62,9 +76,13 @@ class Value:
             parts.append(f"95 % interval of the mean [{low}, {high}], {self.ours.n} seeds")
         elif self.ours is not None:
             parts.append("one seed: no interval")
-        if self.standing is not None and self.printed is not None:
+        if self.standing == "unlike":
+            parts.append("not to be compared with the printed value")
+        elif self.standing is not None and self.printed is not None:
             parts.append(
-                f"{self.standing} of the printed {self.column.show(self.printed)}".replace("level of", "level with")
+                f"{self.standing} of the printed {self.column.show_printed(self.printed)}".replace(
+                    "level of", "level with"
+                )
             )
         if self.best:
             parts.append("better than every other method here, by paired tests")
@@ -122,11 +140,17 @@ class Section:
 
 
 def sections(book: Book, out: Path, data_dir: Path | None = None) -> list[Section]:
-    """The tables of a book at each scale that has cells; the smoke scale only where there is no other."""
+    """The tables of a book at each scale that has cells, the smoke scale only where there is no other; tables without
+    cells stand beside those that have some, at the book's first such scale."""
+    scales = {
+        table.name: [s for s in SCALES if s in table.scales and any((out / book.name / s / table.name).glob("*.json"))]
+        for table in book.tables
+    }
+    shown = {name: [s for s in its if s != "smoke"] or its for name, its in scales.items()}
+    first = next((its[0] for its in shown.values() if its), None)
     found = []
     for table in book.tables:
-        scales = [s for s in SCALES if s in table.scales and any((out / book.name / s / table.name).glob("*.json"))]
-        for scale in [s for s in scales if s != "smoke"] or scales:
+        for scale in shown[table.name] or [s for s in table.scales if s == first]:
             found.append(_section(book, table, scale, out, data_dir))
     return found
 
@@ -168,16 +192,18 @@ def _block(table: Table, rows: Sequence[tuple[Row, list, list, str]], test: bool
             row.slug: {c["seed"]: v for c in cells if (v := c["values"].get(column.name)) is not None}
             for row, cells, *_ in rows
         }
-        competing = {row.slug: by[row.slug] for row, *_ in rows if row.control is None}
+        competing = {row.slug: by[row.slug] for row, *_ in rows if row.control is None and row.competes}
         won, tests = winner(competing, column.better) if column.better and test else (None, {})
         best = next((name for name, v in competing.items() if v and name not in tests), None) if tests else None
-        for row, *_ in rows:
+        for row, cells, *_ in rows:
             seeds, printed = by[row.slug], row.printed.get(column.name)
             ours = summary(list(seeds.values())) if seeds else None
             standing = against(ours, printed, column.better) if test and ours and printed is not None else None
+            standing = "unlike" if standing and not column.comparable else standing
             found = tests.get(row.slug)
             from_best = (names[best], *found) if found and best is not None else None
-            values[row.slug].append(Value(column, seeds, printed, ours, standing, row.slug == won, from_best))
+            made = Value(column, seeds, printed, ours, standing, len(cells), row.slug == won, from_best)
+            values[row.slug].append(made)
     return [Line(row, values[row.slug], cells, paths, why) for row, cells, paths, why in rows]
 
 
@@ -244,9 +270,7 @@ def _head(section: Section):
 
 def _shown(value: Value, beside: bool) -> str:
     ours = f"**{value.text}**" if value.best else value.text
-    if not beside or value.printed is None:
-        return ours
-    return f"{ours} / {value.column.show(value.printed)} {SIGNS[value.standing]}".rstrip()
+    return f"{ours} {value.beside}".rstrip() if beside else ours
 
 
 def _cell(text: str) -> str:
@@ -280,7 +304,8 @@ def render(books: Sequence[Book], out: Path, page: Path, data_dir: Path | None =
         lstrip_blocks=True,
     ).get_template("tables.html.j2")
     html = out / "index.html"
-    write(html, template.render(found=found, notes=notes, words=WORDS, legend=LEGEND, signs=SIGNS, dump=_dump))
+    texts = {"legend": LEGEND, "notes": notes, "extras": extras}
+    write(html, template.render(found=found, words=WORDS, dump=_dump, html=_html, **texts))
     return page, html
 
 
@@ -295,11 +320,18 @@ def _notes(out: Path, book: Book) -> str:
     return path.read_text().strip() if path.is_file() else ""
 
 
+def _html(text: str) -> Markup:
+    """Markdown as HTML; tags in it stay text."""
+    return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+
+
 def _dump(line: Line) -> str:
     """A row's configuration and its seeds' values."""
     first = line.cells[0]
-    own = {"protocol": first["protocol"], "device": first["device"], "commit": first["commit"]}
-    own |= {"versions": first["versions"], "data": first.get("data")}
-    each = [{"seed": c["seed"], "values": c["values"], "seconds": round(c["total_seconds"], 1)} for c in line.cells]
+    own = {"protocol": first["protocol"], "versions": first["versions"], "data": first.get("data")}
+    each = [
+        {key: c[key] for key in ("seed", "commit", "device", "values")} | {"seconds": round(c["total_seconds"], 1)}
+        for c in line.cells
+    ]
     text = json.dumps(own, indent=1) + "\n" + "\n".join(json.dumps(seed) for seed in each)
     return text

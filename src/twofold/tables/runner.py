@@ -201,7 +201,9 @@ def _results(
         crashes = 0
         while left and crashes < CRASHES:
             try:
-                for i, result in pool(joblib.delayed(call)(i, task.names, how, *more) for i, task in left.items()):
+                for i, result in pool(
+                    joblib.delayed(call)(i, task.names, how, *more) for i, task in list(left.items())
+                ):
                     yield left.pop(i), result
             except crash:
                 crashes += 1

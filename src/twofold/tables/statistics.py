@@ -63,7 +63,7 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired | None:
 
     Student's t takes the differences as normal, which three seeds can't show; signs or ranks of three differences
     could never reach 5 % (the smallest p of Wilcoxon's test is 0.25 there), so this is the test that there is.
-    Differences all alike (two deterministic rows, say) have no spread: p is 0, or 1 if they are all zero.
+    Differences all alike (two deterministic rows, say) have no spread, and seeds then say nothing: p is 1.
     """
     seeds = sorted(a.keys() & b.keys())
     if len(seeds) < 2:
@@ -71,7 +71,7 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired | None:
     found = summary([a[seed] - b[seed] for seed in seeds])
     assert found.sd is not None  # two seeds at least
     if found.sd <= 1e-12 * max(abs(found.mean), 1e-300):
-        return Paired(found.n, found.mean, found.mean, found.mean, 0.0 if found.mean else 1.0)
+        return Paired(found.n, found.mean, found.mean, found.mean, 1.0)
     t = found.mean / (found.sd / found.n**0.5)
     p = float(2 * stats.t.sf(abs(t), found.n - 1))
     return Paired(found.n, found.mean, found.low or 0.0, found.high or 0.0, p)

@@ -35,9 +35,15 @@ class Column:
     better: Literal["low", "high"] | None = None  # None: no winner, no colours
     format: str = ".3f"
     about: str = ""
+    comparable: bool = True  # with the printed values; False: they measure something else
 
     def show(self, value: float) -> str:
         return format(value, self.format)
+
+    def show_printed(self, value: float) -> str:
+        """With all the digits that were printed."""
+        shown = self.show(value)
+        return shown if float(shown) == value else f"{value:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +102,7 @@ class Row:
     block: the part of the table that it is compared in: a data set, say.
     printed: column -> the paper's value. protocol: changes for this row; at: for one scale, `{"cpu": {...}}`.
     train: `cell -> Method`, where one `fit` is not enough. measure: in place of the table's.
+    competes: whether it can be the best of its block; an upper bound can't.
     note: stands beside the name. recipe: how to make the local copy that the row needs.
     """
 
@@ -109,6 +116,7 @@ class Row:
     at: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     train: Callable[[Cell], Method] | None = None
     measure: Callable[..., Mapping[str, Any]] | None = None
+    competes: bool = True
     note: str = ""
     recipe: str = ""
 
