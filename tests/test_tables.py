@@ -27,7 +27,8 @@ from twofold import data, methods, tables
 from twofold.__main__ import main
 from twofold.data import Dataset
 from twofold.errors import DivergedError, InputError
-from twofold.tables import bouchacourt18, contrast21, render, ruiz19, runner, statistics
+from twofold.method import Code
+from twofold.tables import contrast21, grouped, render, ruiz19, runner, statistics
 from twofold.tables.cell import Cell, lacks, thinned, work
 from twofold.tables.table import Book, Column, Protocol, Row, Table
 
@@ -660,7 +661,7 @@ def test_a_tuned_weight_is_chosen_without_the_test_part(monkeypatch):
     row = Row(name="x", method="vae")
     measure = {"weights": (1.0, 2.0, 5.0, 10.0)}
     made = Cell(one(rows=[row], protocol={"measure": measure}, scales={"cpu": {}}), row, "cpu", 0)
-    probe = Dataset(torch.zeros(40, 1, 8, 8), {"i": np.arange(40)})
+    probe = Dataset(torch.zeros(40, 1, 8, 8), {"i": np.arange(40), "width": np.linspace(0, 1, 40)})
     made.__dict__["parts"] = (None, probe, None)  # to touch the others is an error
     errors, asked = {1.0: 0.3, 2.0: 0.1, 10.0: 0.2}, []
 
@@ -684,6 +685,16 @@ def test_a_tuned_weight_is_chosen_without_the_test_part(monkeypatch):
     monkeypatch.setattr(Cell, "fit", lambda self, method: fitted(self, 5.0))
     with pytest.raises(DivergedError, match="beta: no weight trained to the end; the last: loss: NaN"):
         ruiz19.tuned(made, "beta")
+
+
+def test_expressions_are_tuned_by_the_mean_over_classes():
+    y = np.repeat([0, 1], (30, 10))
+    faces = Dataset(torch.from_numpy(y).float()[:, None].expand(40, 6), {"expression": y})
+    blind = SimpleNamespace(method=SimpleNamespace(sizes=(2, 2)), factor="expression", seed=0)
+    blind.encode = lambda part: Code(torch.zeros(len(part), 2), part.x[:, :2])
+    assert ruiz19.error(blind, faces, faces) == 0.5  # all of one class: right for that, and for no other
+    blind.encode = lambda part: Code(part.x[:, :2], torch.zeros(len(part), 2))
+    assert ruiz19.error(blind, faces, faces) == 0
 
 
 @pytest.mark.parametrize("spare", [False, True])
@@ -712,7 +723,7 @@ def test_a_pull_is_chosen_by_short_trainings_without_the_test_part(monkeypatch, 
     monkeypatch.setattr(Cell, "build", lambda self, **options: options["lambda_s"])
     monkeypatch.setattr(Cell, "supervision", lambda self, method, data: data)
     monkeypatch.setattr(Cell, "fit", fitted)
-    assert bouchacourt18.tuned(made, told, by="who") == 3.0
+    assert grouped.tuned(made, told, by="who") == 3.0
     assert made.notes["chosen"] == 3.0
     assert made.notes["lambda_s 3"] == {"s": 0.6, "z": 0.3}
     assert made.notes["lambda_s 5"] == "loss: NaN"
@@ -723,7 +734,7 @@ def test_a_pull_is_chosen_by_short_trainings_without_the_test_part(monkeypatch, 
         assert not spare or not set(fit.factors["who"].tolist()) & set(held.factors["who"].tolist())
     monkeypatch.setattr(Cell, "fit", lambda self, method, part, **length: fitted(self, 5.0, part))
     with pytest.raises(DivergedError, match="lambda_s: no weight trained to the end"):
-        bouchacourt18.tuned(made, told, by="who")
+        grouped.tuned(made, told, by="who")
 
 
 @pytest.mark.parametrize("name", ["fig-6c", "side-by-side", "unseen"])

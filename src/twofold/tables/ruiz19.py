@@ -51,9 +51,10 @@ def table_1(cell: Cell, *, points: int = 5_000, weights: Sequence[float] = ()) -
 
 def error(cell: Cell, seen: Dataset, rest: Dataset) -> float:
     """The style's mean absolute error; of expressions, the mean over classes of the share that is told wrong."""
-    half, label = half_of(cell.method), str(cell.factor)
+    half = half_of(cell.method)
     if "width" in seen.factors:
         return average(probes(cell, half, seen, rest))
+    label = str(cell.factor)
     a, b = (getattr(cell.encode(part), half) for part in (seen, rest))
     made = metrics.probe(a, seen.factors[label], b, rest.factors[label], "linear", cell.seed)
     return 1 - fmean((made.per_class or {}).values())
