@@ -258,8 +258,20 @@ def test_every_option_of_a_method_is_an_option_of_train(cls):
     assert not common & set(own), "an option of the method would hide one of train's"
     for name, option in own.items():
         assert option.default == cls.options()[name]
-        told = option.annotation.__metadata__[0].help or get_origin(hints[name]) is Literal  # its choices say it
+        told = parse._told(cls, name) or get_origin(hints[name]) is Literal  # its choices say it
         assert told, f"{cls.__name__}'s docstring doesn't say what `{name}` does"
+        if type(None) in get_args(hints[name]):
+            assert "May be none" in option.annotation.__metadata__[0].help
+            line, app = f"{cls.name} toy --{name.replace('_', '-')}=none", App(default_command=parse._command(cls))
+            _, bound, _ = app.parse_args(line, print_error=False, exit_on_error=False)
+            assert bound.arguments[name] is None
+
+
+@pytest.mark.parametrize("cls", [methods.SRbVAE, methods.SymmetricVAE, methods.ReferenceMathieu])
+def test_each_option_has_a_text_of_its_own(cls):
+    texts = [parse._told(cls, name) for name in parse.own(cls)]
+    assert len(set(texts)) == len(texts)
+    assert not any(" as in " in text for text in texts)
 
 
 class Odd(methods.VAE):
@@ -420,6 +432,64 @@ def test_few_controls_can_be_trained_with_and_what_they_cannot_show_is_skipped(c
     assert run("train contrastive t.csv --background group=control --s 2 --z 2 --steps 2 --out other") == 2
     assert "holds 12 of 12 observations" in capsys.readouterr().err
     assert not Path("other").exists()
+
+
+def test_a_control_column_alone_says_how_s_and_z_tell_target_from_background(here, light, capsys):
+    random = np.random.default_rng(0)
+    rows = [
+        f"{a:.3f},{b:.3f},{'control' if i % 2 else 'case'}" for i, (a, b) in enumerate(random.normal(size=(120, 2)))
+    ]
+    Path("t.csv").write_text("\n".join(["a,b,group", *rows]))
+    for folder in ("case", "control"):
+        (Path("scans") / folder).mkdir(parents=True)
+        for i in range(40):
+            Image.fromarray(random.integers(0, 256, (8, 8)).astype(np.uint8)).save(f"scans/{folder}/{i}.png")
+    for data, factor in (("t.csv", "group"), ("scans", "label")):
+        assert run(f"train contrastive {data} --background {factor}=control --s 2 --z 2 --steps 2 --out {factor}") == 0
+        capsys.readouterr()
+        assert run(f"evaluate {factor}") == 0
+        out = capsys.readouterr().out
+        assert "target or background  s" in out
+        assert "target from background" in out
+        assert "one value only" not in out
+        found = json.loads(Path(factor, "evaluation.json").read_text())
+        assert (found["about"], found["factors"], found["skipped"]) == (None, {}, {})
+        assert found["verdict"] != "unknown"
+        assert run(f"report {factor}") == 0
+        assert found["headline"] in Path(factor, "report.html").read_text()
+
+
+def test_a_lone_control_that_is_held_out_is_told_of(here, capsys):
+    table("t.csv", 1, 60)
+    parts = (source.parts(Settings(data="t.csv", background="group=control", seed=seed)) for seed in range(50))
+    seed = next(i for i, (_, test) in enumerate(parts) if test.apart("group=control")[1])
+    assert run(f"train contrastive t.csv --background group=control --s 2 --z 2 --seed {seed} --out run") == 2
+    err = capsys.readouterr().err
+    assert "holds 0 of 48 observations" in err
+    assert "(that is the part to train on; of the 12 rows held out, 1 are of it)" in err
+
+
+def test_a_refused_setting_leaves_no_run(here, capsys):
+    line = "train beta-tcvae ok.npz --s 2 --z 2 --steps 2 --estimator stratified --out run"
+    assert run(f"{line} --batch-size 1000") == 2
+    assert "the stratified estimator needs 2 to 48" in capsys.readouterr().err
+    assert not Path("run").exists()
+    assert run(f"{line} --batch-size 16") == 0
+    assert run(f"{line.replace('--out run', '')} --batch-size 1000") == 2
+    assert not Path("runs").exists()
+
+
+def test_each_class_is_printed_of_what_s_is_about(here, monkeypatch, capsys):
+    less = {"probes": ("linear",), "clustering": False, "classifier": False}
+    monkeypatch.setattr("twofold.evaluation.evaluate", partial(evaluation.evaluate, **less))
+    assert run(f"train ml-vae ok.npz {QUICK} --steps 2 --out run") == 0
+    capsys.readouterr()
+    assert run("evaluate run") == 0
+    out = capsys.readouterr().out.splitlines()
+    told = json.loads(Path("run/evaluation.json").read_text())["factors"]["y"]["linear"]
+    for half in "sz":
+        (line,) = (line for line in out if line.startswith(f"y (linear, {half}): "))
+        assert line.split(": ")[1] == ", ".join(f"{k} {v:.2f}" for k, v in told[half]["per_class"].items())
 
 
 def test_methods_that_know_of_no_controls_are_measured_on_them(here, light, capsys):

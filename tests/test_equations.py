@@ -408,6 +408,17 @@ def test_contrastive_price_of_the_leak_knows_a_control_that_stands_twice():
     assert blind > told + 0.5
 
 
+def test_a_z_without_dimensions_has_no_price():
+    z, group = torch.zeros(8, 0, requires_grad=True), torch.arange(8) % 2
+    for price in (group_dependence, group_distance, group_leak):
+        assert price(z, group) == 0
+    method = Contrastive.build((6,), s=2, z=0)
+    (update,) = method.losses(SimpleNamespace(target=torch.rand(5, 6), background=torch.rand(5, 6)))
+    assert update["model"]["leakage"] == update["model"]["w2"] == 0
+    gradients = torch.autograd.grad(sum(update["model"].values()), list(method.parameters()), allow_unused=True)
+    assert all(g is None or g.isfinite().all() for g in gradients)
+
+
 def test_contrastive_has_no_merit_in_pushing_a_set_apart():
     method = double(Contrastive.build((6,), s=2, z=4, lambda_z=0.0, leakage=3.0))
     x = torch.eye(6, dtype=torch.float64)  # each set's rows lie at the other's, and far from their own

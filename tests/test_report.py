@@ -549,6 +549,24 @@ def test_background_is_measured():
     assert "no background set" in evaluate(method, *halves(blobs()), **QUICK).skipped["background"]
 
 
+def test_what_names_the_background_is_not_what_s_is_about():
+    data = blobs((6,), classes=2, names={"kind": ["case", "control"]})
+    train, test = halves(data)
+    method = methods.VAE.build((6,), z=3)
+    fit(method, train.images(), steps=2, progress=False)
+    found = evaluate(method, train, test, background="kind=control", **QUICK)
+    assert found.about is None
+    assert list(found.factors) == ["shade"]
+    assert not any("kind" in what for what in found.skipped)
+    assert found.headline.startswith("This method has no s. z, its whole code, tells target from background with")
+    assert not any("target from background" in caveat for caveat in found.caveats)  # once is enough
+    asked = evaluate(method, train, test, background="kind=control", factor="kind", **QUICK)
+    assert asked.about == "kind"
+    assert asked.skipped["factor kind"] == "it has one value only, case"
+    several = evaluate(method, *halves(blobs((6,))), background="kind=0", **QUICK)
+    assert several.about == "kind"  # of which the target has three
+
+
 def test_other_methods_are_measured_on_a_background_that_is_named(tmp_path, sketched):
     train, test = halves(blobs())
     vae = trained(methods.VAE, train).method

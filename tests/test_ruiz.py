@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributions import Laplace, MultivariateNormal, Normal, kl_divergence
 
 from citing import equation
-from twofold import discriminators, fit, networks, reconstruct
+from twofold import discriminators, fit, load, networks, reconstruct
 from twofold.distributions import Gaussian
 from twofold.errors import InputError
 from twofold.method import Code, Facts
@@ -403,6 +403,32 @@ def test_the_reference_value_is_learned_and_used(cls, anyof):
     assert torch.equal(reconstruct(method, x, "z"), method.decode(Code(e_r, method.encode(x).z)))
     settings = method.optim
     assert (settings["lr"], settings["betas"], settings["eps"]) == (1e-4, (0.5, 0.99), 1e-8)  # A.4
+
+
+def test_the_reference_value_of_mathieu_is_the_mean_s_of_the_reference(anyof, tmp_path):
+    method = built(ReferenceMathieu)
+    assert torch.equal(method.reference_s(3), torch.zeros(3, 2))
+    means = torch.zeros(0, 2)
+    for i in range(12):
+        x, x_r = torch.rand(2, 8, 6, dtype=torch.float64)
+        next(method.losses(SimpleNamespace(target=x, background=x_r), None))
+        means = torch.cat([means, method._posterior(x_r)[0].mean.detach().float().mean(0, keepdim=True)])
+        expected = means.mean(0) if i < 10 else 0.9 * expected + 0.1 * means[-1]
+        assert torch.allclose(method.reference_s(1)[0], expected, atol=1e-6)
+    method.eval()
+    next(method.losses(SimpleNamespace(target=x, background=x_r), None))
+    assert torch.allclose(method.reference_s(1)[0], expected, atol=1e-6)  # it learns in training only
+
+    supervision, settings = anyof(Reference, (6,)), {"batch_size": 8, "progress": False}
+    for out, steps in (("whole", 6), ("parts", 3)):
+        method = ReferenceMathieu.build((6,), s=2, z=3)
+        fit(method, supervision, steps=steps, out=tmp_path / out, **settings)
+    parts = ReferenceMathieu.build((6,), s=2, z=3)
+    fit(parts, supervision, steps=6, out=tmp_path / "parts", resume=True, **settings)
+    whole = load(tmp_path / "whole")
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), parts.state_dict().values()))
+    assert torch.equal(whole.reference_s(2), parts.reference_s(2))
+    assert whole.reference_s(1).abs().min() > 0
 
 
 @pytest.mark.parametrize("cls", [SRbVAE, SymmetricVAE])

@@ -622,6 +622,8 @@ def test_untrained_is_as_built_and_shuffled_knows_nothing():
     told = {"data": "grassy-digits", "split": "official", "steps": 1}
     mixed = cell("shuffled", "contrastive", **told).supervision("contrastive")
     plain = cell("untrained", "contrastive", **told).supervision("contrastive")
+    table = cell("shuffled", "contrastive", data="wine", split=(1.0,), background="cultivar=0", steps=1)
+    assert len(table.supervision("contrastive").background) == 59
     assert len(mixed.target) == len(plain.target)
     assert len(mixed.background) == len(plain.background)
     pool = [torch.cat([s.target, s.background]).float().sum() for s in (mixed, plain)]

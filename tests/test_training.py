@@ -272,6 +272,34 @@ def test_a_folder_in_use_is_refused(tmp_path):
     assert (run(out=tmp_path / "new", resume=True).path / METHOD).is_file()  # nothing there yet: begin
 
 
+class Refusing(VAE):
+    """Refuses its data, at some step."""
+
+    at = 0
+
+    def losses(self, draw):
+        if self.at == 0:
+            raise InputError("x: not this")
+        self.at -= 1
+        yield from super().losses(draw)
+
+
+def test_what_is_refused_at_the_first_step_leaves_nothing(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for out in ("new", "mine", "deep/er"):
+        with refused("x: not this"):
+            run(small(Refusing), out=tmp_path / out)
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+    later = small(Refusing)
+    later.at = 1
+    with refused("x: not this"):
+        run(later, out=tmp_path / "new")
+    assert (tmp_path / "new" / CHECKPOINT).is_file()  # a step was done
+    with refused("x: not this"):
+        run(small(Refusing), out=tmp_path / "new", resume=True)
+    assert (tmp_path / "new" / CHECKPOINT).is_file()  # it was there before
+
+
 def test_a_run_goes_on_only_as_it_began(tmp_path):
     out = tmp_path / "run"
 

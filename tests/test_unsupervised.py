@@ -250,6 +250,27 @@ def test_abid_zou_objective(monkeypatch):
     compare(method, sum(update["discriminator"].values()), adversary, rtol=1e-6)
 
 
+@equation("Contrast21", "4")
+def test_no_observation_is_paired_with_itself():
+    """A target of three fills a batch of six: neighbours that are the same row are no pair of different ones."""
+    method = AbidZou.build((6,), s=2, z=4)
+    method.bind(Reference(torch.rand(3, 6), torch.rand(9, 6)))
+    rows, seen = [0, 0, 1, 2, 2, 0], []
+    method.disc.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    torch.manual_seed(0)
+    (update,) = method.losses(SimpleNamespace(target=torch.rand(3, 6)[rows], background=torch.rand(6, 6)))
+    joint, _, apart = seen
+    pairs = [(i - 1, i) for i in range(6) if rows[i - 1] != rows[i]]
+    assert len(pairs) == 3
+    assert torch.equal(apart, torch.stack([torch.cat([joint[i, :2], joint[j, 2:]]) for i, j in pairs]))
+    (update,) = method.losses(SimpleNamespace(target=torch.ones(2, 6), background=torch.rand(2, 6)))
+    assert update["discriminator"]["apart"] == 0  # two epochs met, and no two rows differ
+    with pytest.raises(InputError, match="batch_size: 1; pairs of different observations take at least 2"):
+        next(method.losses(SimpleNamespace(target=torch.rand(1, 6), background=torch.rand(1, 6))))
+    with pytest.raises(InputError, match="target: 1 observation"):
+        method.bind(Reference(torch.rand(1, 6), torch.rand(9, 6)))
+
+
 class Optimal(nn.Module):
     """The logit log q(s, z) - log q(s) q(z) of a normal pair of correlation r: w (s^2 + z^2) + v s z + c."""
 

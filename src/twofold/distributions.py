@@ -169,12 +169,13 @@ def picture(decoded: Tensor | Gaussian) -> Tensor:
 class Likelihood:
     """Negative log-likelihood of observations, `nll(decoded, x) -> [N]`, summed over pixels, in nats.
 
-    `kind` is "gaussian" (`scale` is the standard deviation), "laplace" (`scale` is the mean absolute deviation; Ruiz19
-    takes 0.01 on [-1, 1]) or "bernoulli" (pixels in [0, 1] as probabilities; `scale` unused). A Gaussian `scale` of
-    None is the best one for the batch, sqrt(mean squared error), so that no weight depends on the data (the optimal
-    sigma-VAE of Rybkin et al., 2021). A decoder that gives a `Gaussian` over pixels brings its own variance. None is
-    Ruiz19's "laplace" for images (there a `scale` of None is 0.01 on [-1, 1], 0.005 on ours), "gaussian" for vectors
-    (0.1: on tables of few columns the batch's own scale lets both codes collapse).
+    `kind` is "gaussian", "laplace" or "bernoulli" (pixels in [0, 1] as probabilities). `scale` is the Gaussian's
+    standard deviation, or the Laplacian's mean absolute deviation. A Gaussian `scale` of None is the best one for the
+    batch, sqrt(mean squared error), so that no weight depends on the data (the optimal sigma-VAE of Rybkin et al.,
+    2021). A decoder that gives a `Gaussian` over pixels brings its own variance.
+
+    A `kind` of None is Ruiz19's "laplace" for images (with None for a scale its 0.01 on [-1, 1], 0.005 on ours),
+    "gaussian" for vectors (0.1: on tables of few columns the batch's own scale lets both codes collapse).
     """
 
     def __init__(self, kind: str | None, scale: float | None):

@@ -45,7 +45,7 @@ def group_dependence(
     real = torch.ones_like(group, dtype=torch.bool) if mask is None else mask.bool()
     z = _standardised(z, real)
     norms = z.square().sum(1)
-    squares = (norms[:, None] + norms[None, :] - 2 * z @ z.T).clamp(min=0) / z.shape[1]
+    squares = (norms[:, None] + norms[None, :] - 2 * z @ z.T).clamp(min=0) / max(1, z.shape[1])
     pairs = real[:, None] & real[None, :]
     same = group[:, None] == group[None, :]
     alike = (pairs & same).fill_diagonal_(False)

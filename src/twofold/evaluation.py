@@ -61,7 +61,8 @@ def evaluate(
     factor: what s is about (default: the data's default factor; where there is a background, one that varies in the
     target and not in it, if there is such). factors: those to probe (default: all).
     background: "FACTOR=VALUE", as in `Dataset.reference`; all else is then measured on the target alone. Target and
-    background are compared if each part holds five of both.
+    background are compared if each part holds five of both. Where the target has one value of that factor, it is
+    neither probed nor what s is about, unless asked for.
     clustering: whether to look for clusters, by t-SNE for `factor`, in the code itself for the others.
     classifier: whether to train judges, for at most `classifier_steps`.
     probes: kinds to choose the strongest from.
@@ -92,16 +93,18 @@ def evaluate(
     for argument, names in (("factor", [factor] if factor else []), ("factors", factors or [])):
         for name in names:
             choose(argument, name, train.factors)
-    backs = None
+    backs = lone = None
     if background or (method.supervision is Reference and train.background is not None):
         (train, back_train), (test, back_test) = train.apart(background), test.apart(background)
         if back_train is None and back_test is None:
             train.contrast(background)  # refuses, with the reason
         backs = back_train, back_test
-        factor = asked or contrasting.salient(train, back_train) or factor
+        named = (background or "").partition("=")[0].strip()
+        lone = named if named in train.factors and len(train.factors[named].unique()) < 2 else None
+        factor = asked or contrasting.salient(train, back_train) or (None if factor == lone else factor)
     fit = train[sample(len(train), train_points, seed)]
     held = test[sample(len(test), test_points, seed)]
-    chosen = [name for name in train.factors if factors is None or name in factors]
+    chosen = [n for n in train.factors if (n != lone or n == factor if factors is None else n in factors)]
     chosen.sort(key=lambda name: name != factor)  # the one first
     classes = held.factors.get(factor or "")
     lacked = "were never seen in training"
@@ -128,9 +131,8 @@ def evaluate(
             try:
                 y = held.factors.get(name)
                 note = strays.get(name, "")
-                task = probing.task(
-                    fit.factors[name], y, codes.train, codes.test, seed, lacked if name in new else None, note
-                )
+                names, unseen = fit.names.get(name, ()), lacked if name in new else None
+                task = probing.task(fit.factors[name], y, codes.train, codes.test, seed, unseen, note, names)
             except Skip as reason:
                 skipped[f"factor {name}"] = str(reason)
             else:

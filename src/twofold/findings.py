@@ -151,15 +151,16 @@ class Evaluation:
 
     @property
     def verdict(self) -> Verdict:
-        """Of the factor that s is about, by the intervals of the probes alone (`Factor.told`).
+        """Of the factor that s is about, by the intervals of the probes alone (`Factor.told`); where no factor says
+        what that is, of target or background.
 
         "clean": s beats chance, z does not. "empty": the same, but z holds next to nothing. "leaks": both beat chance.
         "weak": neither does. "failed": z does, and s no better. "no s": s has no dimensions. "given": s is the label.
         "unknown": nothing was probed.
         """
-        if self.about not in self.factors:
+        if self._told is None:
             return "unknown"
-        s, z = (self.factors[self.about].told(half) for half in "sz")
+        s, z = self._told
         if self.sizes[0] == 0:
             return "no s"
         if self.given:
@@ -170,6 +171,14 @@ class Evaluation:
             return "empty" if "z" in self._unused else "clean"
         apart = z.high < s.low if s.metric == "accuracy" else z.low > s.high
         return "leaks" if apart else "failed"
+
+    @property
+    def _told(self) -> tuple[Probe, Probe] | None:
+        """What `verdict` and `headline` rest on, from s and from z."""
+        if self.about is None and self.background:
+            return self.background.told_apart["s"], self.background.told_apart["z"]
+        found = self.factors.get(self.about or "")
+        return found and (found.told("s"), found.told("z"))
 
     @property
     def caveats(self) -> list[str]:
@@ -184,7 +193,7 @@ class Evaluation:
             if self.sizes[0] and back.s_background > 0.25 * back.s_target:
                 size = f"{back.s_background:.2g} beside {back.s_target:.2g} on the target"
                 found.append(f"s is not at its reference value on the background: squared distance {size}.")
-            if (told := back.told_apart["z"]).beats_chance:
+            if (told := back.told_apart["z"]).beats_chance and self.about is not None:  # else the headline says it
                 found.append(f"z tells target from background: {interval(told)}, chance {number(told.chance, told)}.")
         return found
 
@@ -215,25 +224,23 @@ class Evaluation:
 
     @property
     def headline(self) -> str:
-        """What s and z tell of the factor that s is about, in one or two sentences."""
-        if self.about is None and self.background is not None:
-            s, z = (interval(self.background.told_apart[half]) for half in "sz")
-            chance = number(self.background.told_apart["s"].chance, self.background.told_apart["s"])
-            return f"Target or background: s tells with accuracy {s}, z with {z}, chance {chance}."
-        if self.about not in self.factors:
+        """What s and z tell of the factor that s is about (of target or background, where there is none), in one or two
+        sentences."""
+        if self._told is None:
             why = self.skipped.get(f"factor {self.about}", "no factor says what s is about")
             return f"What s and z tell was not measured: {self.skipped.get('codes', why)}."
-        s, z = (self.factors[self.about].told(half) for half in "sz")
+        s, z = self._told
+        what = "target from background" if self.about is None else f"the {self.about}"
         accuracy, told_z = s.metric == "accuracy", interval(z)
         by = "with accuracy" if accuracy else "with a mean error of"
         chance = f"{'chance' if accuracy else 'the best constant'} {number(s.chance, s)}"
-        told_s = f"s tells the {self.about} {by} {interval(s)}, {chance}"
+        told_s = f"s tells {what} {by} {interval(s)}, {chance}"
         match self.verdict:
             case "no s":
-                return f"This method has no s. z, its whole code, tells the {self.about} {by} {told_z}, {chance}."
+                return f"This method has no s. z, its whole code, tells {what} {by} {told_z}, {chance}."
             case "given":
                 end = "z still tells it" if z.beats_chance else "from z no probe tells it better than chance"
-                return f"s is the {self.about} itself, given to the encoder; {end}: {told_z}, {chance}."
+                return f"s is {what} itself, given to the encoder; {end}: {told_z}, {chance}."
             case "clean":
                 return (
                     f"{told_s}; from z no probe tells it better than chance: {told_z}. "
@@ -245,12 +252,12 @@ class Evaluation:
                 return f"{told_s}; z {_extent(s, z)} tells it: {told_z}."
             case "weak":
                 return (
-                    f"Neither half tells the {self.about} better than {chance}: s {by} {interval(s)}, z {told_z}. "
+                    f"Neither half tells {what} better than {chance}: s {by} {interval(s)}, z {told_z}. "
                     "s has not learned what it should hold."
                 )
             case _ if s.beats_chance:
                 return f"{told_s}, but z tells it as well: {told_z}. This is not a split."
-        return f"z tells the {self.about} {by} {told_z}, {chance}; s does not: {interval(s)}. The split failed."
+        return f"z tells {what} {by} {told_z}, {chance}; s does not: {interval(s)}. The split failed."
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain Python values, ready for `json.dumps`."""
@@ -291,7 +298,8 @@ class Evaluation:
         table.add_column("")
         for column in ("score [95 %]", "linear", "chance", "bits", "clusters", "P@5"):
             table.add_column(column, justify="right", no_wrap=True)
-        for name, factor in self.factors.items():
+        back = {"target or background": Factor(self.background.told_apart)} if self.background else {}
+        for name, factor in (self.factors | back).items():
             for half, p in factor.leakage.items():
                 c, r, accuracy = factor.clustering.get(half), factor.retrieval.get(half), p.metric == "accuracy"
                 unit = "" if accuracy else f"(mean error{', ' if factor.unit else ''}{factor.unit})"
@@ -312,9 +320,10 @@ class Evaluation:
         rows = [f"* what s is about. {self.headline}"] if self.about in self.factors else [self.headline]
         rows += self.caveats
         rows += [f"{_WHICH[which]}: {error}" for which, error in self.reconstruction.items()]
-        rows += [f"swapped images: {self.swap}"] if self.swap else []
+        rows += [f"swapped observations: {self.swap}"] if self.swap else []
         rows += [
-            f"{name}, by a judge that learned it from real images: {_told(j)}" for name, j in self.consistency.items()
+            f"{name}, by a judge that learned it from real observations: {_told(j)}"
+            for name, j in self.consistency.items()
         ]
         rows += [f"{_SOURCE[source]}: {made}" for source, made in self.generation.items()]
         rows += [f"put together, {name}: {told}" for name, told in self.evidence.items()]

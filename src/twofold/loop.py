@@ -98,7 +98,7 @@ class Loop:
         cuda = self.fabric.device.type == "cuda"
         before = torch.get_rng_state(), torch.cuda.get_rng_state() if cuda else torch.empty(0)
         start = saved = time.perf_counter()
-        self.logged = first
+        self.logged = step = first
         try:
             with (
                 _interrupts(bool(plan.out) and self.fabric.world_size == 1) as asked,
@@ -121,6 +121,10 @@ class Loop:
                     if at == plan.steps or (plan.out and self._together(due)):
                         self._save(at)
                         saved = time.perf_counter()
+        except InputError:
+            if step == 0:  # refused before anything was learned: the folder is free for the corrected call
+                self.folder.undo()
+            raise
         finally:
             self.folder.close()
             torch.set_rng_state(before[0])

@@ -57,24 +57,31 @@ def strangers(fit: Dataset, held: Dataset, names: list[str], lacked: str) -> tup
 
 
 def task(
-    y_train: Tensor, y_test: Tensor | None, code: Code, code_test: Code, seed: int, lacked: str | None, note: str
+    y_train: Tensor,
+    y_test: Tensor | None,
+    code: Code,
+    code_test: Code,
+    seed: int,
+    lacked: str | None,
+    note: str,
+    names: Sequence[str] = (),
 ) -> Task:
     """Raises `Skip`. lacked: where most of the test part's classes are none of `y_train`'s, what to say of them."""
     if y_test is None:
         raise Skip("the test part lacks it")
     if y_train.is_floating_point():
-        _varies(y_train, y_test)
+        _varies(y_train, y_test, ())
         return Task(code, y_train, code_test, y_test, code_test, y_test, note)
     known, known_test = (y_train >= 0).nonzero()[:, 0], (y_test >= 0).nonzero()[:, 0]
     whole, y_whole = take(code_test, known_test), y_test[known_test]
     if lacked is None:
         y_train = y_train[known]
-        _varies(y_train, y_whole)
+        _varies(y_train, y_whole, names)
         return Task(take(code, known), y_train, whole, y_whole, whole, y_whole, note)
     unseen = ~torch.isin(y_whole.unique(), y_train[known].unique())
     rank = judging.rank(y_whole.numpy(), seed)
     fit, held = (torch.from_numpy(np.flatnonzero(rank % 2 == k)) for k in (0, 1))
-    _varies(y_whole[fit], y_whole[held])
+    _varies(y_whole[fit], y_whole[held], names)
     note = (
         f"{int(unseen.sum())} of the test part's {len(unseen)} classes {lacked}: the probes learn from "
         f"{len(fit):,} of its observations and are tested on the other {len(held):,}"
@@ -82,11 +89,12 @@ def task(
     return Task(take(whole, fit), y_whole[fit], take(whole, held), y_whole[held], whole, y_whole, note)
 
 
-def _varies(y_train: Tensor, y_test: Tensor) -> None:
+def _varies(y_train: Tensor, y_test: Tensor, names: Sequence[str]) -> None:
     if len(y_test) < 2 or len(y_train) < 10:
         raise Skip(f"{len(y_train)} known values to train a probe on and {len(y_test)} to test it; too few")
     if len(y_train.unique()) < 2:
-        raise Skip(f"it has one value only, {y_train[0].item()}")
+        value = y_train[0].item()
+        raise Skip(f"it has one value only, {names[int(value)] if names else value}")
     if not y_train.is_floating_point() and y_train.bincount().max() < 3:
         raise Skip("no class has the three observations that a probe needs")
 

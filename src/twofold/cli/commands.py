@@ -26,6 +26,7 @@ Background = Annotated[
     str | None, flag(DATA, "FACTOR=VALUE: the reference set to compare with; the training's own unless given.")
 ]
 Seed = Annotated[int, count(RUN, "Of the probes and the samples.")]
+MOST = 20  # classes of which each one's accuracy is printed
 DEMO_STEPS = 1200  # about 40 s on two busy cores
 
 
@@ -43,7 +44,7 @@ def demo(
     told = Settings(method="ml-vae", data="digits", steps=steps, seed=seed)
     run = _train(told, out, "demo")
     kept = folder.load(run)
-    _print(_evaluate(run, kept, seed, None)[0])
+    _print(_evaluate(run, kept, seed, None)[0], kept)
     print(f"report: {_report(run, kept, seed, None)}")
 
 
@@ -89,15 +90,17 @@ def evaluate(
 ) -> None:
     """Measure what s and z tell of each factor, on held-out data, beside chance.
 
-    Prints a table and writes RUN/evaluation.json, which is what --json prints: it also holds each class's accuracy (of
-    the strongest probe and of the linear one) and what was skipped, with the reason. With --background, methods that
-    know nothing of a reference set can be compared with those that do.
+    Prints a table, with the accuracy of each class (of what s is about, up to 20 classes, by the linear probe), and
+    writes RUN/evaluation.json, which is what --json prints: it also holds each class's accuracy of every factor, by the
+    strongest probe too, and what was skipped, with the reason. With --background, methods that know nothing of a
+    reference set can be compared with those that do.
     """
-    found, told = _evaluate(run, folder.load(run, data_dir), seed, background)
+    kept = folder.load(run, data_dir)
+    found, told = _evaluate(run, kept, seed, background)
     if as_json:
         print(told)
     else:
-        _print(found)
+        _print(found, kept)
 
 
 def report(run: RunFolder, /, *, background: Background = None, seed: Seed = 0, data_dir: DataDir = None) -> None:
@@ -173,7 +176,7 @@ def _train(
 
     cls = methods.get(told.method)
     fitted, held = source.parts(told)
-    supervision = source.supervision(cls, fitted, told)
+    supervision = source.supervision(cls, fitted, told, held)
     method = cls.build(fitted.shape, told.s, told.z, None, told.arch, seed=told.seed, **told.own)
     root = told.data_dir and told.data_dir.expanduser().resolve()
     about = {"settings": replace(told, method=cls.name, data=source.place(told.data), data_dir=root).record()}
@@ -244,10 +247,16 @@ def _evaluate(run: Path, kept: folder.Kept, seed: int, background: str | None) -
     return found, text
 
 
-def _print(found: Evaluation) -> None:
+def _print(found: Evaluation, kept: folder.Kept) -> None:
     from rich.console import Console
 
+    from twofold import summary
+
     Console(width=None if sys.stdout.isatty() else 140).print(found.table())
+    head, *rows = summary.per_class(found, kept.test.names.get(found.about or "")) or [()]
+    for column, title in enumerate(head):
+        if title.startswith("linear, ") and len(rows) <= MOST:
+            print(f"{found.about} ({title}):", ", ".join(f"{row[0]} {row[column]}" for row in rows))
     for what, why in found.skipped.items():
         print(f"not measured: {what}: {why}")
 

@@ -166,7 +166,10 @@ def own(cls: type[Method]) -> dict[str, inspect.Parameter]:
         if not writable(hint):
             continue
         counts = hint in (int, int | None)
-        about = Parameter(help=_told(cls, name), group=group, converter=whole if counts else None)
+        told = _told(cls, name)
+        if type(None) in get_args(hint):  # cyclopts reads "none" and "null" so
+            told = f"{told} May be none{', the default' if default is None else ''}.".strip()
+        about = Parameter(help=told, group=group, converter=whole if counts else None)
         kind = inspect.Parameter.KEYWORD_ONLY
         found[name] = inspect.Parameter(name, kind, default=default, annotation=Annotated[hint, about])
     return found

@@ -111,8 +111,9 @@ def place(data: str) -> str:
     return data if data in {entry.name for entry in available()} or not path.exists() else str(path.resolve())
 
 
-def supervision(cls: type[Method], data: Dataset, told: Settings) -> Supervision:
-    """What `cls` learns from, made of `data`. Raises an `InputError` that tells which data or flags would do."""
+def supervision(cls: type[Method], data: Dataset, told: Settings, held: Dataset | None = None) -> Supervision:
+    """What `cls` learns from, made of `data`. Raises an `InputError` that tells which data or flags would do, and how
+    much of the background is in `held`, the part held out."""
     from twofold import methods
 
     takes = TAKES[kind(cls)]
@@ -129,10 +130,22 @@ def supervision(cls: type[Method], data: Dataset, told: Settings) -> Supervision
     try:
         return getattr(data, kind(cls))(**flags)
     except InputError as error:
+        if held is not None and "background" in flags:
+            error = f"{error}{_held(held, told.background)}"
         if not data.classes():
             able = ", ".join(n for n, c in methods.names().items() if kind(c) == "images")
             raise InputError(f"{error}; {cls.name} learns from {kind(cls)}; from images alone: {able}") from None
         raise InputError(f"{error}; {cls.name} learns from {kind(cls)}") from None
+
+
+def _held(held: Dataset, background: str | None) -> str:
+    """What the part held out has of a background of which the training part has none, or nothing else."""
+    try:
+        _, back = held.apart(background)
+    except InputError:
+        return ""
+    inside = 0 if back is None else len(back)
+    return f" (that is the part to train on; of the {len(held)} rows held out, {inside} are of it)"
 
 
 def summary(train: Dataset, test: Dataset, told: Settings, contrasted: bool) -> str:

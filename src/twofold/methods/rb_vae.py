@@ -20,9 +20,10 @@ class RbVAE(Method):
     own. Eq. 3, missing from the text, is Eq. 10 without its factor 1/2 and its constants. `encode` gives q(e|x) for any
     image, those of the reference set too.
 
-    A `likelihood` of None is the paper's "laplace" for images, "gaussian" of scale 0.1 for vectors. `scale` None is the
-    paper's for "laplace": 0.01 on images in [-1, 1], which is 0.005 on ours in [0, 1]; for "gaussian", where it was
-    named, the best one for each batch.
+    A `likelihood` of None is the paper's "laplace" for images, "gaussian" of scale 0.1 for vectors. `scale` is the
+    Laplacian's mean absolute deviation, or the Gaussian's standard deviation. A `scale` of None is the paper's for
+    "laplace": 0.01 on images in [-1, 1], which is 0.005 on ours in [0, 1]; for "gaussian", where it was named, the best
+    one for each batch.
     """
 
     name = "rb-vae"

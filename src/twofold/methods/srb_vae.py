@@ -19,11 +19,16 @@ class SRbVAE(RbVAE):
     The reverse KL added, the objective is one of two log-density ratios (Eq. 6), each learned by a discriminator:
     `d_xi` of images with both codes, `d_gamma` of reference images with z. As in Algorithm 1 and Eq. 6, a discriminator
     rises on real images with inferred codes and falls on generated images with prior codes; Eq. 7 as printed would
-    learn the ratio's inverse. The explicit reconstruction terms of Fig. 3 c-f have a weight each: `rec_target` and
-    `rec_background` images, `latent_target` and `latent_background` the codes of generated images (Eq. 5).
+    learn the ratio's inverse.
+
+    The explicit reconstruction terms of Fig. 3 c-f have a weight each, and the likelihood matters to the first two
+    only. `rec_target` weights the reconstruction of target images from both codes. `rec_background` weights the
+    reconstruction of reference images from z and e^r. `latent_target` weights the recovery of both codes from generated
+    target images (Eq. 5). `latent_background` weights the recovery of z from generated reference images (Eq. 5).
 
     Generated images are the decoder's means, not samples of the likelihood: its noise would give them away. `dropout`
-    as in `discriminators.JointDiscriminator`. `likelihood` and `scale` as in `RbVAE`; they matter to `rec_*` only.
+    is the probability that a discriminator, in training, does not get to see an image's features, and that it does not
+    see its codes (`discriminators.JointDiscriminator`).
     """
 
     name = "srb-vae"

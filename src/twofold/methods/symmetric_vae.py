@@ -18,8 +18,14 @@ class SymmetricVAE(Method):
     """Symmetric VAE (Pu et al. 2018), as the baseline of [Ruiz19, Sec. 5.2], there "sVAE". z is the whole code.
 
     KL(q || p) + KL(p || q) over images and codes, its log-density ratio learned by a discriminator `d`, plus explicit
-    reconstruction of images (`rec`) and of the codes of generated images (`latent`), with these weights: `SRbVAE`
-    without a reference set. `dropout`, `likelihood` and `scale` as there.
+    reconstruction: `SRbVAE` without a reference set. `rec` weights the reconstruction of images. `latent` weights the
+    recovery of z from generated images. `dropout` is the probability that the discriminator, in training, does not get
+    to see an image's features, and that it does not see its code (`discriminators.JointDiscriminator`).
+
+    A `likelihood` of None is the paper's "laplace" for images, "gaussian" of scale 0.1 for vectors. `scale` is the
+    Laplacian's mean absolute deviation, or the Gaussian's standard deviation. A `scale` of None is the paper's for
+    "laplace": 0.01 on images in [-1, 1], which is 0.005 on ours in [0, 1]; for "gaussian", where it was named, the best
+    one for each batch.
     """
 
     name = "symmetric-vae"

@@ -13,7 +13,7 @@ from twofold.supervision import Images
 class VAE(Method):
     """Variational autoencoder [Kingma & Welling 2014; Bouchacourt18, Sec. 3.1; Mathieu16, Eq. 1]. z is the whole code.
 
-    `beta` weights the KL (beta-VAE, Higgins et al. 2017); `likelihood` and `scale` as in `distributions.Likelihood`.
+    `beta` weights the KL (beta-VAE, Higgins et al. 2017).
     """
 
     name = "vae"

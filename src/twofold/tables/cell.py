@@ -113,6 +113,7 @@ class Cell:
         part = self.train if data is None else data
         if self.row.control == "shuffled":
             part = self._shuffled(part, kind)
+            given.pop("background", None)  # the two sets are apart now
         return getattr(part, kind)(**{k: v for k, v in given.items() if v is not None})
 
     def _shuffled(self, part: Dataset, kind: str) -> Dataset:

@@ -293,7 +293,8 @@ TABLES = [
         rows=[
             row
             for row in five("grassy-mnist (L MNIST)", LINEAR, protocol={"data": "grassy-mnist"})
-            if row.control is None and row.name not in ("sRb-VAE", "Eq. 8, lambda_z 40", "Eq. 7, beta 1, lambda_s 10")
+            if row.control in (None, "untrained", "supervised")
+            and row.name not in ("sRb-VAE", "Eq. 8, lambda_z 40", "Eq. 7, beta 1, lambda_s 10")
         ],
         measure=table_1,
         protocol=dict(s=8, z=16, batch_size=128, optim={"lr": 1e-3}, arch="contrast21-narrow"),
@@ -377,7 +378,8 @@ TABLES = [
         rows=[
             Row(name=name, method=method, options=options, printed=dict(zip(EMOTIONS, printed)), **affectnet)
             for name, (method, options, printed) in PER_CLASS.items()
-        ],
+        ]
+        + [Row(name=name, control=name, **affectnet) for name in ("constant", "supervised")],
         measure=table_2,
         protocol=dict(batch_size=128),
         scales={"smoke": dict(steps=2), "cpu": dict(steps=300), "paper": dict(epochs=20)},

@@ -204,6 +204,7 @@ TABLES = [
             Row(name="sRb-VAE, shuffled reference", method="srb-vae", control="shuffled"),
             Row(name="PCA", control="pca", protocol={"s": 0}),
             Row(name="constant", control="constant"),
+            Row(name="supervised", control="supervised", options={"factors": tuple(STYLE.values())}),
         ],
         measure=table_1,
         protocol=dict(data="digit-style", s=32, z=32, options=LAPLACE, arch="ruiz19", batch_size=36, optim=ADAM)
@@ -251,6 +252,7 @@ TABLES = [
                 for name, more in METHODS.items()
             ),
             Row(name="constant", control="constant", recipe=RECIPE),
+            Row(name="supervised", control="supervised", recipe=RECIPE),
         ],
         measure=affectnet,
         protocol=dict(

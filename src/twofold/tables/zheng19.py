@@ -186,6 +186,8 @@ def generators(block: str, printed: dict[str, tuple[float, ...]], size: tuple[in
         "label relevant VAE without its discriminator": dict(
             method="label-relevant-vae", options={"lambda_gan": 0.0}, note="our weights, leakage 10"
         ),
+        "untrained": dict(method="label-relevant-vae", control="untrained"),
+        "shuffled labels": dict(method="label-relevant-vae", control="shuffled", note="our weights, leakage 10"),
         "real test images": dict(control="constant", measure=real, note="no model"),
     }
     columns = ("Inception Score", "diversity")
@@ -204,6 +206,8 @@ def stages(block: str, options: dict[str, Any], **more: Any) -> list[Row]:
         Row(name="unlabelled ones afterwards", train=in_stages, note="as in the paper", **ours),
         Row(name="all labels", method="label-relevant-vae", block=block, competes=False, **more),
         Row(name="untrained", method="label-relevant-vae", control="untrained", block=block, **more),
+        Row(name="shuffled labels", method="label-relevant-vae", control="shuffled", block=block, **more),
+        Row(name="PCA", control="pca", block=block, **more),
         Row(name="constant", control="constant", note="chance", block=block, **more),
     ]
 
@@ -302,6 +306,9 @@ TABLES = [
             Row(name="conditional VAE", method="conditional-vae"),
             Row(name="cGAN", method="cgan", note="our weights"),
             Row(name="untrained", method="label-relevant-vae", control="untrained"),
+            Row(
+                name="shuffled labels", method="label-relevant-vae", control="shuffled", note="our weights, leakage 10"
+            ),
         ],
         measure=coverage,
         protocol=dict(
