@@ -1,7 +1,7 @@
-"""The foundation's numbers in RESULTS.md: ML-VAE on MNIST and Contrastive on the grassy sets, at CPU scale.
+"""The foundation's numbers in RESULTS.md: ML-VAE on MNIST, at CPU scale.
 
     TWOFOLD_DATA=... python benchmarks/foundation.py [CELL ...] [--seeds 1]   # all, or those that begin so
-    python benchmarks/foundation.py --render                                  # its sections, from what is there
+    python benchmarks/foundation.py --render                                  # its section, from what is there
 
 Each cell writes results/foundation/CELL-SEED.json (value, protocol, versions, commit, seconds) and is left out when it
 is there already, so that a killed run goes on.
@@ -63,44 +63,12 @@ def mnist(seed: int, method: str, epochs: float = 40, **options) -> dict:
     return out
 
 
-def grassy(seed: int, which: str, steps: int, arch: str = "auto", **options) -> dict:
-    """Targets and grass of the training part; clusters, probes and W2 on the test part (at most 2,000 targets)."""
-    train, test = data.load(which).split("official")
-    target, background = test.contrast()
-    target, background = target[:2000], background[:2000]
-    model = methods.Contrastive.build(train.shape, s=8, z=16, arch=arch, seed=seed, **options)
-    run = twofold.fit(model, train.reference(), steps=steps, seed=seed)
-    code, grass, seen = model.encode(target.x), model.encode(background.x), model.encode(train.x[:5000])
-    y, y_seen = target.factors["digit"], train.factors["digit"][:5000]
-    out: dict = {"seconds": run.seconds, "steps": run.steps}
-    out["W2"] = metrics.wasserstein2(code.z, grass.z)
-    out["z variance"] = float(code.z.var(0).sum())
-    out["mean |s|^2, target"] = float(code.s.square().sum(1).mean())
-    out["mean |s|^2, background"] = float(grass.s.square().sum(1).mean())
-    told = metrics.leakage(seen, y_seen, code, y, seed=seed)
-    for half in "sz":
-        out[f"{half}, clusters"] = metrics.clustering(getattr(code, half), y, seeds=3).as_dict()
-        out[f"{half}, probe"] = told[half].as_dict()
-    x = target.x.float() / 255 if target.x.dtype == torch.uint8 else target.x
-    out["reconstruction MSE"] = float((twofold.reconstruct(model, target.x) - x).square().mean())
-    return out
-
-
 PAPER = {"leakage": 0.0}
 CELLS = {
     "mnist-mlvae-ours": lambda seed: mnist(seed, "ml-vae", separate=True),
     "mnist-mlvae-paper": lambda seed: mnist(seed, "ml-vae", **PAPER),
     "mnist-vae": lambda seed: mnist(seed, "vae"),
 }
-for _set, _steps, _arch in (("digits", 1500, "auto"), ("mnist", 2000, "auto")):
-    _name = f"grassy-{_set}"
-    _run = lambda seed, n=_name, k=_steps, a=_arch, **o: grassy(seed, n, k, a, **o)  # noqa: E731
-    CELLS[f"{_name}-ours"] = _run
-    for _scale in (0.05, 0.1, 0.2, 0.4) if _set == "digits" else (0.1,):
-        CELLS[f"{_name}-eq8-{_scale}"] = lambda seed, r=_run, c=_scale: r(seed, scale=c, lambda_z=1.0, **PAPER)
-        CELLS[f"{_name}-eq7-{_scale}"] = lambda seed, r=_run, c=_scale: r(seed, scale=c, lambda_z=0.0, **PAPER)
-        if _scale == 0.1:
-            CELLS[f"{_name}-eq8-{_scale}-w40"] = lambda seed, r=_run, c=_scale: r(seed, scale=c, lambda_z=40.0, **PAPER)
 
 
 def render() -> None:
@@ -135,42 +103,6 @@ def render() -> None:
         if cell in names:
             row = [names[cell], str(seed), *(score(f, k) for k in ("s, k=1", "s, k=10", "z, k=1", "z, k=10"))]
             lines.append(f"| {' | '.join(row)} | {f['reconstruction MSE']:.4f} | {f['seconds']:.0f} |")
-    for which, printed in (
-        ("digits", ""),
-        ("mnist", " (printed: Eq. 7 s 91.2 / z 12.4, Eq. 8 s 92.2 / z 11.9)"),
-    ):
-        lines += [
-            "",
-            f"### Contrastive on grassy-{which}",
-            "",
-            f"Clusters: t-SNE, k-means, matched accuracy, mean over 3 t-SNE seeds{printed};",
-            "direct: k-means on the code itself. The strongest probe. W2 between the two sets' z, beside z's total",
-            "variance. w is the reconstruction weight, 1 / (2 scale^2).",
-            "",
-            "| objective | w | s clusters | direct | s probe | z clusters | direct | z probe | W2 | var z | MSE | s |",
-            "|---|---|---|---|---|---|---|---|---|---|---|---|",
-        ]
-        for (cell, _), f in by.items():
-            if cell.startswith(f"grassy-{which}"):
-                kind = cell.removeprefix(f"grassy-{which}-").split("-")
-                scale = float(kind[1]) if len(kind) > 1 else 0.1
-                what = {"eq7": "Eq. 7", "eq8": "Eq. 8", "ours": "Eq. 8 + leakage 10 (default)"}[kind[0]]
-                what += f", lambda_z {kind[2][1:]}" if len(kind) > 2 else ""
-                row = [what, f"{0.5 / scale**2:.3g}"]
-                for half in "sz":
-                    c = f[f"{half}, clusters"]
-                    row += [
-                        f"{c['accuracy']:.3f}",
-                        f"{c['direct']['accuracy']:.3f}",
-                        f"{f[f'{half}, probe']['score']:.3f}",
-                    ]
-                row += [
-                    f"{f['W2']:.2f}",
-                    f"{f['z variance']:.2f}",
-                    f"{f['reconstruction MSE']:.4f}",
-                    f"{f['seconds']:.0f}",
-                ]
-                lines.append(f"| {' | '.join(row)} |")
     (OUT / "section.md").write_text("\n".join(lines) + "\n")
     pages.render(list(tables.books().values()), OUT.parent, Path("RESULTS.md"))
 
