@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from twofold.errors import InputError, TwofoldError, choose
 from twofold.tables.cell import lacks, work
 from twofold.tables.table import Book, Row, Table
 
+NEAREST = 8  # names that a message shows
 BACKENDS = ("loky", "dask", "ray")
 CRASHES = 2  # of a pool of processes; then what is left runs in a process each
 DIED = "its process died, twice with others and then alone: out of memory, perhaps"
@@ -103,7 +105,10 @@ def plan(
                         found.stale[path] = why
                     found.tasks.append(Task(book, table, row, scale, seed, path))
     if only and not (found.tasks or found.kept or found.lacking):
-        raise InputError(f"only: {', '.join(map(repr, only))} is in no row's name; there are: {'; '.join(set(names))}")
+        told = sorted(set(names), key=lambda name: -max(SequenceMatcher(None, name, text).ratio() for text in only))
+        more = f"; and {len(told) - NEAREST} more" if len(told) > NEAREST else ""
+        nearest = "; ".join(told[:NEAREST]) + more
+        raise InputError(f"only: {', '.join(map(repr, only))} is in no row's name; there are: {nearest}")
     return found
 
 
