@@ -3,7 +3,8 @@
     python benchmarks/pairs.py ruiz19 table-1 average "sRb-VAE, scale 0.05" "Rb-VAE, scale 0.05" "VAE, scale 0.05"
 
 Prints the first row less each other one, with its 95 % interval, p, and p after Holm's correction for all of them.
-Rows are named as in RESULTS.md; where a table has blocks, give --block. Trains nothing: reads results/*/*.json.
+Rows are named as in RESULTS.md; where a table has blocks, give --block, or --over-blocks for each seed's mean over the
+blocks that all of these rows have. Trains nothing: reads results/*/*.json.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from statistics import fmean
 
 from twofold.tables.statistics import holm, paired
 
@@ -21,20 +23,33 @@ def main() -> None:
         options.add_argument(name)
     options.add_argument("others", nargs="+")
     options.add_argument("--block", default="")
+    options.add_argument("--over-blocks", action="store_true")
     options.add_argument("--scale", default="cpu")
     options.add_argument("--results", type=Path, default=Path("results"))
     args = options.parse_args()
     found = json.loads((args.results / args.book / f"{args.table}.{args.scale}.json").read_text())
-    lines = {line["row"]: line["values"] for line in found["rows"] if line["block"] == args.block}
+    named = [args.row, *args.others]
+    by_block: dict[str, dict[str, dict]] = {}
+    for line in found["rows"]:
+        by_block.setdefault(line["block"], {})[line["row"]] = line["values"]
+    if not args.over_blocks:
+        by_block = {args.block: by_block.get(args.block, {})}
 
-    def seeds(name: str) -> dict[int, float]:
-        if name not in lines:
-            options.error(f"row {name!r} is not there; choose from {', '.join(lines)}")
-        if args.column not in lines[name]:
-            options.error(f"{name!r} has no column {args.column!r}; it has {', '.join(lines[name])}")
-        return {int(seed): value for seed, value in lines[name][args.column]["seeds"].items()}
+    def seeds(lines: dict[str, dict], name: str) -> dict[int, float]:
+        return {int(seed): value for seed, value in lines[name].get(args.column, {}).get("seeds", {}).items()}
 
-    tests = {other: paired(seeds(args.row), seeds(other)) for other in args.others}
+    blocks = [lines for lines in by_block.values() if all(name in lines and seeds(lines, name) for name in named)]
+    if not blocks:
+        known = sorted({name for lines in by_block.values() for name in lines})
+        options.error(f"no block has {args.column!r} of all these rows; rows: {', '.join(known)}")
+    if args.over_blocks:
+        print(f"means over {len(blocks)} blocks")
+
+    def mean(name: str) -> dict[int, float]:
+        values = [seeds(lines, name) for lines in blocks]
+        return {seed: fmean(each[seed] for each in values) for seed in set.intersection(*map(set, values))}
+
+    tests = {other: paired(mean(args.row), mean(other)) for other in args.others}
     done = {other: test for other, test in tests.items() if test is not None}
     for (other, test), corrected in zip(done.items(), holm([test.p for test in done.values()])):
         interval = f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}]"
