@@ -224,6 +224,25 @@ def test_grassy_sets_are_digits_on_their_background(root, name):
     assert load(name, root=root, **few).hash == data.hash != load(name, root=root, **few, seed=1).hash
 
 
+def test_grass_in_colour(root):
+    """A green a patch, grey digits; all else is as without."""
+    few = {"per_digit": 4, "patches": 30}
+    grey, green = (load("grassy-mnist", root=root, colour=colour, **few) for colour in (False, True))
+    assert green.shape == (3, 28, 28)
+    assert green.background.shape == (3, 28, 28)
+    red, leaf, blue = (channel.float() for channel in green.background.x.unbind(1))
+    assert (leaf >= red - 1).all()
+    assert (red >= 0.8 * blue - 1).all()
+    light = grey.background.x[:, 0].float()
+    tint = (leaf.flatten(1).sum(1) / light.flatten(1).sum(1))[:, None, None]
+    assert (leaf - tint * light).abs().max() < 1  # the same grass, one colour a patch
+    assert 0.89 < tint.min() < tint.max() < 1.01
+    white = load("grassy-mnist", root=root, colour=True, rho=0.0, **few)
+    assert torch.equal(white.x[:, 0], white.x[:, 2])  # digits have no colour
+    with pytest.raises(InputError, match=r"^colour: 1; expected True"):
+        load("grassy-mnist", root=root, colour=1, **few)
+
+
 def test_grass_of_train_and_test_comes_from_disjoint_regions():
     import skimage.data
 

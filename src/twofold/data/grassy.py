@@ -14,7 +14,7 @@ from twofold.data.mnist import mnist as load_mnist
 from twofold.data.options import fraction, whole
 from twofold.data.pixels import resized
 from twofold.data.registry import Files, builtin
-from twofold.errors import InputError
+from twofold.errors import InputError, shown
 
 EDGE = 384  # the photograph's rows above it are for training, those below for testing
 FACTORS = {"factors": ("digit", "brightness"), "default": "digit", "background": True}
@@ -58,7 +58,14 @@ def grassy_digits_nl(
     **FACTORS,
 )
 def grassy_mnist(
-    files: Files, *, rho: float = 0.5, per_digit: int = 4986, patches: int = 4986, size: int = 28, seed: int = 0
+    files: Files,
+    *,
+    rho: float = 0.5,
+    per_digit: int = 4986,
+    patches: int = 4986,
+    size: int = 28,
+    colour: bool = False,
+    seed: int = 0,
 ) -> Dataset:
     """MNIST mixed with grass, x = rho y + (1 - rho) t [Contrast21, Eq. 10], and a background of grass.
 
@@ -73,8 +80,10 @@ def grassy_mnist(
         patches: how many patches of grass the training background holds; each image's grass is one of them, as in the
             paper. The test background is smaller in proportion.
         size: images of size x size; digits are resized, grass is cropped.
+        colour: tint the grass, each patch with a green of its own (`tinted`), under digits that stay grey: three
+            channels. The paper's grass is ImageNet's, in colour.
     """
-    return _grassy(*_mnist(files), rho, None, per_digit, patches, size, seed)
+    return _grassy(*_mnist(files), rho, None, per_digit, patches, size, seed, colour)
 
 
 @builtin(
@@ -120,6 +129,13 @@ def grass(n: int, size: int, top: int, bottom: int, random: np.random.Generator)
     return torch.from_numpy(windows[i, j][:, None])
 
 
+def tinted(y: Tensor, random: np.random.Generator) -> Tensor:
+    """Grey patches `[n, 1, h, w]` times a colour each, `[n, 3, h, w]`: red 0.4 to 0.9 of the brightness, green 0.9 to
+    1, blue 0.1 to 0.5."""
+    colours = random.uniform((0.4, 0.9, 0.1), (0.9, 1.0, 0.5), (len(y), 3))
+    return (y * torch.from_numpy(colours).float()[:, :, None, None]).round_().to(torch.uint8)
+
+
 def _digits(seed: int) -> tuple[Dataset, Dataset]:
     train, test = load_digits().split((0.8, 0.2), whole("seed", seed, 0))
     return train, test
@@ -130,7 +146,9 @@ def _mnist(files: Files) -> tuple[Dataset, Dataset]:
     return train, test
 
 
-def _grassy(train: Dataset, test: Dataset, rho, threshold, per_digit, patches, size, seed) -> Dataset:
+def _grassy(train: Dataset, test: Dataset, rho, threshold, per_digit, patches, size, seed, colour=False) -> Dataset:
+    if not isinstance(colour, bool):
+        raise InputError(f"colour: {shown(colour)}; expected True (tinted grass) or False (grey)")
     rho, seed = fraction("rho", rho), whole("seed", seed, 0)
     size, patches = whole("size", size, 8, 512 - EDGE), whole("patches", patches, 2)
     rarest = [int(part.factors["digit"].bincount(minlength=10).min()) for part in (train, test)]
@@ -150,6 +168,8 @@ def _grassy(train: Dataset, test: Dataset, rho, threshold, per_digit, patches, s
         rows = random.permutation(order[(starts[:, None] + np.arange(counts[k])).ravel()])
         beneath = torch.from_numpy(random.integers(0, len(back), len(rows)))
         light = back.float().mean((1, 2, 3)) / 255
+        if colour:
+            back = tinted(back, random)
         images = torch.as_tensor(part[rows].x)
         x.append(superimpose(back[beneath], resized(images, size), rho, threshold))
         digit.append(part.factors["digit"][torch.from_numpy(rows)])
