@@ -829,6 +829,10 @@ def test_splits_deal_out_the_classes_of_any_factor():
     alone = Dataset(data.x, {"group": data.factors["group"]})
     parts = zip(alone.split((0.8, 0.2)), alone.split((0.8, 0.2), stratify="group"))
     assert all(a.x.equal(b.x) for a, b in parts)  # the default factor is dealt out anyway
+    both = data.split((0.8, 0.2), stratify=["group", "kind"])[1].factors
+    for group, share in ((0, 34 / 3), (1, 2)):
+        counts = both["kind"][both["group"] == group].bincount(minlength=3)
+        assert (counts - share).abs().max() <= 2
     with refused("stratify: 'knid' is not known .did you mean 'kind'"):
         data.split((0.8, 0.2), stratify="knid")
     with refused("by, stratify: 'kind' and 'group'; give one"):

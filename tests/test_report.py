@@ -218,6 +218,7 @@ def an_evaluation(s, z, metric="accuracy", chance=0.1, **changed) -> Evaluation:
         (0.12, 0.90, {}, "failed", "s does not"),
         (0.12, 0.12, {}, "weak", "Neither half tells the digit"),
         (0.10, 0.90, {"sizes": (0, 4)}, "no s", "has no s"),
+        (0.90, 0.10, {"sizes": (4, 0)}, "no z", "has no z. s, its whole code"),
         (1.00, 0.30, {"given": True}, "given", "s is the digit itself, given to the encoder; z still tells it"),
         (0.97, 0.11, {"about": None}, "unknown", "not measured"),
         (0.97, 0.11, {"about": "x", "skipped": {"codes": "M has no encoder"}}, "unknown", "M has no encoder"),

@@ -15,7 +15,7 @@ from twofold.metrics import Clustering, Diversity, Evidence, FewShot, Probe, Ret
 from twofold.metrics.common import Result
 
 NOTHING = 0.02  # of what a reconstruction gains over the mean observation
-Verdict = Literal["clean", "empty", "leaks", "failed", "weak", "no s", "given", "unknown"]
+Verdict = Literal["clean", "empty", "leaks", "failed", "weak", "no s", "no z", "given", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ class Evaluation:
         what that is, of target or background.
 
         "clean": s beats chance, z does not. "empty": the same, but z holds next to nothing. "leaks": both beat chance.
-        "weak": neither does. "failed": z does, and s no better. "no s": s has no dimensions. "given": s is the label.
-        "unknown": nothing was probed.
+        "weak": neither does. "failed": z does, and s no better. "no s", "no z": it has no dimensions. "given": s is the
+        label. "unknown": nothing was probed.
         """
         if self._told is None:
             return "unknown"
@@ -165,6 +165,8 @@ class Evaluation:
             return "no s"
         if self.given:
             return "given"
+        if self.sizes[1] == 0:
+            return "no z"
         if not s.beats_chance:
             return "failed" if z.beats_chance else "weak"
         if not z.beats_chance:
@@ -227,7 +229,8 @@ class Evaluation:
         """What s and z tell of the factor that s is about (of target or background, where there is none), in one or two
         sentences."""
         if self._told is None:
-            why = self.skipped.get(f"factor {self.about}", "no factor says what s is about")
+            none = self.skipped.get("background", "no factor says what s is about")
+            why = none if self.about is None else self.skipped.get(f"factor {self.about}", none)
             return f"What s and z tell was not measured: {self.skipped.get('codes', why)}."
         s, z = self._told
         what = "target from background" if self.about is None else f"the {self.about}"
@@ -238,6 +241,8 @@ class Evaluation:
         match self.verdict:
             case "no s":
                 return f"This method has no s. z, its whole code, tells {what} {by} {told_z}, {chance}."
+            case "no z":
+                return f"This method has no z. s, its whole code, tells {what} {by} {interval(s)}, {chance}."
             case "given":
                 end = "z still tells it" if z.beats_chance else "from z no probe tells it better than chance"
                 return f"s is {what} itself, given to the encoder; {end}: {told_z}, {chance}."

@@ -30,6 +30,7 @@ VERDICTS = {
     "failed": ("bad", "Not a split"),
     "weak": ("bad", "Nothing learned"),
     "no s": ("plain", "One code, no split"),
+    "no z": ("plain", "One code, no split"),
     "given": ("plain", "s is given"),
     "unknown": ("plain", "Not measured"),
 }

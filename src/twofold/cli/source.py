@@ -23,6 +23,7 @@ TAKES = {  # the flags that each kind of supervision understands
     "triplets": ("factor",),
     "reference": ("background",),
 }
+FEW = 20  # classes of a table's column, of which each part gets its share
 COLUMNS = (".csv", ".tsv", ".npz")  # files whose factors are told by name
 
 
@@ -32,7 +33,8 @@ def kind(cls: type[Method]) -> str:
 
 def parts(told: Settings) -> tuple[Dataset, Dataset]:
     """The data to train on and those held out: the first and last of the authors' parts, else 80 and 20 % at random,
-    with their share of the background each; or 80 and 20 % of the classes of the factor to hold out."""
+    with their share of the background each (of a table, of the classes of all its columns, so that every method has the
+    same split); or 80 and 20 % of the classes of the factor to hold out."""
     whole = _data(told)
     if told.hold_out is not None:
         if not whole.classes():
@@ -44,7 +46,9 @@ def parts(told: Settings) -> tuple[Dataset, Dataset]:
         split = whole.split("official")
     except InputError:
         column = (told.background or "").partition("=")[0].strip()
-        split = whole.split((0.8, 0.2), seed=told.seed, stratify=column if column in whole.classes() else None)
+        few = [name for name in whole.classes() if name == column or len(whole.factors[name].unique()) <= FEW]
+        even = sorted(few) if whole.scaling is not None else [column] * (column in few)
+        split = whole.split((0.8, 0.2), seed=told.seed, stratify=even or None)
     return split[0], split[-1]
 
 

@@ -184,14 +184,19 @@ class Dataset:
         return part
 
     def split(
-        self, fractions: Sequence[float] | str, seed: int = 0, *, by: str | None = None, stratify: str | None = None
+        self,
+        fractions: Sequence[float] | str,
+        seed: int = 0,
+        *,
+        by: str | None = None,
+        stratify: str | Sequence[str] | None = None,
     ) -> tuple[Self, ...]:
         """Random disjoint parts, `fractions` of the whole each; exhaustive if they sum to 1. Rows keep their order.
 
-        The classes of `stratify` (the default factor unless given) are dealt out evenly: each part has its share of
-        each class, to a row or two, while the parts' sizes are exact. With `by`, a factor of classes, the parts share
-        none of them: `split((0.7, 0.1, 0.2), by="car")` keeps 20 % of the cars unseen. The background is split alike,
-        at random.
+        The classes of `stratify` (the default factor unless given; of several factors, of each within those before it)
+        are dealt out evenly: each part has its share of each class, to a row or two, while the parts' sizes are exact.
+        With `by`, a factor of classes, the parts share none of them: `split((0.7, 0.1, 0.2), by="car")` keeps 20 % of
+        the cars unseen. The background is split alike, at random.
 
         `split("official")` gives the authors' parts, where there are such.
         """
@@ -218,21 +223,24 @@ class Dataset:
             parts[i].background = back
         return tuple(parts)
 
-    def _deal(self, fractions: np.ndarray, seed: int, by: str | None, stratify: str | None) -> list[np.ndarray]:
+    def _deal(
+        self, fractions: np.ndarray, seed: int, by: str | None, stratify: str | Sequence[str] | None
+    ) -> list[np.ndarray]:
         random = generator(seed, 11)
-        if stratify is not None:
-            choose("stratify", stratify, self.classes())
+        names = [stratify] if isinstance(stratify, str) else list(stratify or ())
+        for name in names:
+            choose("stratify", name, self.classes())
             if by is not None:
-                raise InputError(f"by, stratify: {by!r} and {stratify!r}; give one of the two")
+                raise InputError(f"by, stratify: {by!r} and {name!r}; give one of the two")
         if by is not None:
             choose("by", by, self.classes())
             ids, key = np.unique(self.factors[by].numpy(), return_inverse=True)
             order = random.permutation(len(ids))
         else:
             order, key = random.permutation(len(self)), None
-            even = stratify or self.default
-            if even is not None:  # rows sorted by class, dealt by a sequence that covers [0, 1) evenly
-                order = order[np.argsort(self.factors[even].numpy()[order], kind="stable")]
+            even = names or [self.default] * (self.default is not None)
+            if even:  # rows sorted by class, dealt by a sequence that covers [0, 1) evenly
+                order = order[np.lexsort([self.factors[name].numpy()[order] for name in reversed(even)])]
                 order = order[np.argsort((np.arange(len(order)) * GOLDEN + random.random()) % 1)]
         edges = np.rint(np.cumsum([0, *fractions]) * len(order)).astype(int)
         parts = [order[a:b] for a, b in pairwise(edges)]
