@@ -18,6 +18,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+import torch
 from cyclopts import App, CycloptsError
 from PIL import Image
 from torch import nn
@@ -457,6 +458,18 @@ def test_a_control_column_alone_says_how_s_and_z_tell_target_from_background(her
         assert found["verdict"] != "unknown"
         assert run(f"report {factor}") == 0
         assert found["headline"] in Path(factor, "report.html").read_text()
+
+
+def test_every_method_has_the_same_split_of_a_table(here):
+    """Told of the controls or not; with its share of each column's classes in either part."""
+    kinds = ["control", "A", "B"]
+    lines = [f"{i * 7 % 13}.5,{i * i % 7}.5,{kinds[i % 3]},{'mf'[i % 2]},subject {i}" for i in range(90)]
+    Path("t.csv").write_text("\n".join(["a,b,kind,sex,name", *lines]))
+    told, untold = (source.parts(Settings(data="t.csv", background=b)) for b in ("kind=control", None))
+    assert all(torch.equal(one.x, other.x) for one, other in zip(told, untold))
+    held = told[1].factors
+    assert (held["kind"].bincount() - 6).abs().max() <= 1
+    assert (held["sex"].bincount() - 9).abs().max() <= 1
 
 
 def test_a_lone_control_that_is_held_out_is_told_of(here, capsys):
