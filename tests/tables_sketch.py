@@ -51,7 +51,6 @@ TABLES = [
         [
             row("plain"),
             row("wide", protocol={"z": 3}, printed={"size": 0.5, "half": 0.25}),
-            row("bound", competes=False),
             row("raw", control="untrained"),
             Row(name="mean", control="constant"),
             Row(name="absent", method="method-of-tomorrow"),

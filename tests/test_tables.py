@@ -278,7 +278,7 @@ def test_a_process_that_dies_takes_only_its_cell(tmp_path, monkeypatch):
         yield run, Died
 
     monkeypatch.setattr(runner, "_pool", pool)
-    monkeypatch.setattr(runner, "work", lambda *names: {"values": dict.fromkeys(("size", "seed", "steps")), **FILE})
+    monkeypatch.setattr(runner, "work", lambda *names: {"values": dict.fromkeys(("size", "half", "seed", "steps")), **FILE})
     outcome = go(sketch("deaths", "sizes", "fright"), tmp_path / "results", tmp_path, jobs=2)
     assert outcome.done == 7
     assert outcome.failed == {"tables-sketch, deaths, dies, seed 0": runner.DIED}
@@ -480,6 +480,9 @@ def fake(book: Book, out: Path, scale: str, row: str, at: int, **values) -> None
 def page(tmp_path) -> tuple[Path, str, str]:
     """A folder of results with its two pages."""
     book, out = sketch("sizes"), tmp_path / "results"
+    (sizes,) = book.tables
+    sizes = replace(sizes, rows=[*sizes.rows, Row(name="bound", method="vae", competes=False)])
+    book = replace(book, tables=[sizes])
     for seed, (plain, wide) in enumerate([(1.0, 0.1), (1.1, 0.21), (1.2, 0.3)]):
         fake(book, out, "cpu", "plain", seed, size=plain, seed=seed)
         fake(book, out, "cpu", "wide", seed, size=wide, half=wide / 2 if seed else None, seed=seed)
