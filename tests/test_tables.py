@@ -278,7 +278,8 @@ def test_a_process_that_dies_takes_only_its_cell(tmp_path, monkeypatch):
         yield run, Died
 
     monkeypatch.setattr(runner, "_pool", pool)
-    monkeypatch.setattr(runner, "work", lambda *names: {"values": dict.fromkeys(("size", "half", "seed", "steps")), **FILE})
+    nothing = dict.fromkeys(("size", "half", "seed", "steps"))
+    monkeypatch.setattr(runner, "work", lambda *names: {"values": nothing, **FILE})
     outcome = go(sketch("deaths", "sizes", "fright"), tmp_path / "results", tmp_path, jobs=2)
     assert outcome.done == 7
     assert outcome.failed == {"tables-sketch, deaths, dies, seed 0": runner.DIED}
