@@ -238,7 +238,7 @@ class Dataset:
             order = random.permutation(len(ids))
         else:
             order, key = random.permutation(len(self)), None
-            even = names or [self.default] * (self.default is not None)
+            even = names or ([] if self.default is None else [self.default])
             if even:  # rows sorted by class, dealt by a sequence that covers [0, 1) evenly
                 order = order[np.lexsort([self.factors[name].numpy()[order] for name in reversed(even)])]
                 order = order[np.argsort((np.arange(len(order)) * GOLDEN + random.random()) % 1)]
