@@ -1,4 +1,4 @@
-"""Which penalty keeps the group out of z best? Kernels, energy distance, both, W2, an adversary, along their weights.
+"""Which penalty keeps the group out of z best? Kernels, energy distance, an adversary, all three, W2; their weights.
 
     python benchmarks/leakage_kinds.py [--data digits] [--steps 1200] [--seeds 3] [--out results/leakage-kinds]
 
@@ -8,11 +8,11 @@ unseen. With --data mnist (7,800 steps: 20 epochs of 50,000) the validation part
 probes see 5,000, are tested on 5,000, and some weights are left out. The term added is weight x (z's KL, without
 gradient) x what z tells of the group, where the latter is, on z standardised over the batch,
 
-- both: `divergences.group_leak`, what `MLVAE(leakage=weight)` has: kernels and 15 times the energy distance;
+- all: what `MLVAE(leakage=weight)` has: the next two and the adversary; "z of 4": with a smaller z;
+- both: `divergences.group_leak`, kernels and 15 times the energy distance;
 - kernel: `divergences.group_dependence`, in nats; energy: `divergences.group_distance`;
-- W2: `divergences.wasserstein2` between a group's z and all others', over z's dimensions, mean over the groups;
-- adversary: log(groups) - the cross-entropy of a classifier (two layers of 128) that predicts the group from z, from 0
-  up, in nats. It is a second player, with 5 steps of Adam at 0.005 on each batch before the encoder's.
+- adversary: `methods.grouped.Guess`, a second player, with one step of Adam on each batch before the encoder's;
+- W2: `divergences.wasserstein2` between a group's z and all others', over z's dimensions, mean over the groups.
 
 Writes OUT/DATA.json after each cell, and goes on from there; prints a Markdown table: means ± standard deviations over
 seeds.
@@ -29,41 +29,48 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 import twofold
 from twofold import data, metrics
 from twofold.arrays import unit
-from twofold.divergences import group_dependence, group_distance, wasserstein2
+from twofold.divergences import group_dependence, group_distance, group_leak, mates, standardised, wasserstein2
 from twofold.methods import MLVAE
+from twofold.methods.grouped import Guess
 from twofold.runs import record
 
 SIZES = {"s": 10, "z": 10}
-SHARED = "both, one encoder"
+SHARED, SMALL = "all, one encoder", "all, z of 4"
 WEIGHTS = {
     "digits": {
-        "both": (0, 1, 2, 5),
+        "all": (0, 1, 2, 5),
+        SMALL: (0, 2, 5),
         SHARED: (0, 2),
+        "both": (2, 5),
         "kernel": (2, 5, 20),
         "energy": (30, 100, 300),
+        "adversary": (2, 5),
         "W2": (5, 20, 100),
-        "adversary": (0.2, 1, 5),
     },
-    "mnist": {"both": (0, 2, 5), SHARED: (0, 2), "kernel": (2, 5), "energy": (100, 300)},
+    "mnist": {
+        "all": (0, 2, 5),
+        SMALL: (0, 2, 5),
+        SHARED: (0, 2),
+        "both": (2, 5),
+        "kernel": (2,),
+        "energy": (100, 300),
+        "adversary": (2,),
+    },
 }
 SPLIT = {"digits": (0.6, 0.2, 0.2), "mnist": (5 / 6, 1 / 6)}
 STEPS, POINTS = {"digits": 1_200, "mnist": 7_800}, 5_000
-INNER = 5
 
 
 class Priced(MLVAE):
-    """ML-VAE whose leak is measured in one of four ways."""
+    """ML-VAE with one of the penalties."""
 
-    optim = {"adversary": {"name": "adam", "lr": 0.005}}
-
-    def __init__(self, encoder, decoder, *, kind: str = "both", weight: float = 0.0, separate=None):
-        own = kind.startswith("both")
+    def __init__(self, encoder, decoder, *, kind: str = "all", weight: float = 0.0, separate=None):
+        own = kind.startswith("all")
         super().__init__(encoder, decoder, leakage=weight if own else 0.0, separate=separate)
         self.kind, self.weight = kind, 0.0 if own else weight
         if kind == "adversary":
@@ -72,38 +79,38 @@ class Priced(MLVAE):
     def bind(self, supervision):
         super().bind(supervision)
         if self.kind == "adversary":
-            groups = supervision.facts()["groups"]
-            layers = nn.Linear(self.sizes[1], 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, groups)
-            self.adversary = nn.Sequential(*layers)
+            self.adversary = Guess(self.sizes[1], supervision.facts()["groups"])
+            self.adversary.expect(supervision.group)
 
     def _posterior(self, x, y=None):
         self.codes = super()._posterior(x, y)
         return self.codes
 
     def losses(self, draw):
+        if not self.weight:
+            yield from super().losses(draw)
+            return
         (update,) = super().losses(draw)
-        if self.weight:
-            real = draw.mask.flatten() > 0
-            z, group = self.codes[1].mean[real], draw.group[:, None].expand_as(draw.mask).flatten()[real]
-            z = (z - z.mean(0)) / (z.std(0) + 1e-4)
-            if self.kind == "adversary":
-                for _ in range(INNER):
-                    yield {"adversary": {"guess": F.cross_entropy(self.adversary(z.detach()), group)}}
-            price = self.weight * update["model"]["kl_z"].detach()
-            update["model"]["leakage"] = price * self.told(z, group, draw.index.flatten()[real])
+        real, row = draw.mask.flatten() > 0, draw.index.flatten()
+        z, group = self.codes[1].mean, draw.group[:, None].expand_as(draw.mask).flatten()
+        if self.kind == "adversary":
+            shown, pairs = standardised(z, real), mates(group, real, row)
+            yield {"adversary": {"guess": -self.adversary(shown.detach(), group, pairs)}}
+            told = self.adversary(shown, group, pairs).clamp(min=0)
+        else:
+            told = MEASURES[self.kind](z, group, real, row)
+        update["model"]["leakage"] = self.weight * update["model"]["kl_z"].detach() * told
         yield update
 
-    def told(self, z: Tensor, group: Tensor, row: Tensor) -> Tensor:
-        if self.kind == "adversary":
-            logits = self.adversary(z)
-            return (torch.tensor(float(logits.shape[1])).log() - F.cross_entropy(logits, group)).clamp(min=0)
-        if self.kind == "kernel":
-            return group_dependence(z, group, row=row)
-        if self.kind == "energy":
-            return group_distance(z, group, row=row)
-        parts = [(z[group == g], z[group != g]) for g in group.unique()]
-        parts = [(own, others) for own, others in parts if len(own) > 1 and len(others) > 1]
-        return torch.stack([wasserstein2(own, others) for own, others in parts]).mean() / z.shape[1]
+
+def group_wasserstein(z: Tensor, group: Tensor, real: Tensor, _: Tensor) -> Tensor:
+    z, group = standardised(z, real)[real], group[real]
+    parts = [(z[group == g], z[group != g]) for g in group.unique()]
+    parts = [(own, others) for own, others in parts if len(own) > 1 and len(others) > 1]
+    return torch.stack([wasserstein2(own, others) for own, others in parts]).mean() / z.shape[1]
+
+
+MEASURES = {"both": group_leak, "kernel": group_dependence, "energy": group_distance, "W2": group_wasserstein}
 
 
 def parts(name: str) -> tuple[data.Dataset, data.Dataset]:
@@ -115,10 +122,10 @@ def parts(name: str) -> tuple[data.Dataset, data.Dataset]:
 
 def measure(name: str, kind: str, weight: float, seed: int, steps: int) -> dict:
     train, validation = parts(name)
-    torch.manual_seed(seed)  # for the adversary's first weights
     arch = "bouchacourt18-mnist" if name == "mnist" else "auto"
     how = {"kind": kind, "weight": float(weight), "separate": kind != SHARED}
-    method = Priced.build(train.shape, **SIZES, arch=arch, seed=seed, **how)
+    sizes = SIZES | ({"z": 4} if kind == SMALL else {})
+    method = Priced.build(train.shape, **sizes, arch=arch, seed=seed, **how)
     run = twofold.fit(method, train.groups(), steps=steps, seed=seed, progress=False)
     train, validation = train[:POINTS], validation[:POINTS]
     code, held = method.encode(train.x), method.encode(validation.x)
@@ -156,8 +163,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path("results/leakage-kinds"))
     args = options.parse_args()
     path, steps = args.out / f"{args.data}.json", args.steps or STEPS[args.data]
-    protocol = {"data": args.data, "split": SPLIT[args.data], "on": "validation", "steps": steps, **SIZES, "version": 3}
-    protocol["inner"] = INNER
+    protocol = {"data": args.data, "split": SPLIT[args.data], "on": "validation", "steps": steps, **SIZES, "version": 4}
     protocol = json.loads(json.dumps(protocol))
     found = json.loads(path.read_text()) if path.exists() else {}
     cells = found["cells"] if found.get("protocol") == protocol else []

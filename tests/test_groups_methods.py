@@ -16,9 +16,11 @@ from citing import equation
 from twofold import curves, fit, metrics
 from twofold.data import Dataset
 from twofold.distributions import Gaussian, Point
+from twofold.divergences import group_leak, mates
 from twofold.errors import InputError
 from twofold.method import Code
 from twofold.methods import MLVAE, VAE, GroupKLVAE, GroupSVI, SVIEncode
+from twofold.methods.grouped import Guess
 from twofold.optimisers import LazyAdam
 from twofold.supervision import Groups, Images
 
@@ -48,7 +50,9 @@ def groups():
     """Four chunks of up to four: two members, four, one, three."""
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 0]], dtype=torch.float64)
     x = torch.rand(4, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-    return SimpleNamespace(x=x, mask=mask, group=torch.tensor([3, 1, 0, 1]), index=torch.arange(16).view(4, 4))
+    group = torch.tensor([3, 1, 0, 1])
+    of = group[:, None, None].expand(4, 4, 1)
+    return SimpleNamespace(x=x, mask=mask, group=group, groups=of, index=torch.arange(16).view(4, 4))
 
 
 # -- the regularised objective -----------------------------------------------------------------------------------------
@@ -82,21 +86,79 @@ def test_regularised_objective_needs_pairs(anyof):
         GroupKLVAE.build((6,)).bind(Groups(supervision.x, supervision.group, per_group=1))
 
 
+# -- the price of a leak -----------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("kind", [MLVAE, GroupKLVAE])
-def test_an_image_that_stands_in_a_batch_twice_is_no_pair(groups, kind, monkeypatch):
-    module, seen = sys.modules[kind.__module__], []
-    real = module.group_leak
-    monkeypatch.setattr(module, "group_leak", lambda z, *more: seen.append((z, *more)) or real(z, *more))
-    method = kind.build((6,), s=2, z=3, scale=0.4, leakage=2.0).double()
-    groups.index[1, 3], groups.x[1, 3] = groups.index[1, 2], groups.x[1, 2]
-    (update,) = method.losses(groups)
-    ((z, group, mask, row),) = seen
-    assert row.tolist() == groups.index.flatten().tolist()
-    assert group.tolist() == groups.group.repeat_interleave(4).tolist()
-    told = real(z, group, mask, row)
-    assert told != real(z, group, mask)
-    kl = update["model"]["kl_z"]
-    assert update["model"]["leakage"].item() == pytest.approx(2 * kl.item() * told.item(), rel=1e-9)
+@pytest.mark.parametrize("twice", [False, True])
+def test_price_of_a_leak(groups, kind, twice):
+    """An image that stands in a batch twice is no pair with itself."""
+    method = kind.build((6,), s=2, z=3, scale=0.4, leakage=2.0)
+    known = Groups(torch.rand(20, 6), [0] * 5 + [1] * 9 + [2] + [3] * 5)
+    method.bind(known)
+    method.double()
+    if twice:
+        groups.index[1, 3], groups.x[1, 3] = groups.index[3, 0], groups.x[3, 0]
+    adversary, model = method.losses(groups)
+    z = method.enc(groups.x.flatten(0, 1))[1].mean
+    rows = [i for i in range(16) if groups.mask.flatten()[i]]
+    ids, group = groups.index.flatten().tolist(), groups.group.repeat_interleave(4).tolist()
+    mean = sum(z[i] for i in rows) / len(rows)
+    deviation = (sum((z[i] - mean).square() for i in rows) / len(rows)).sqrt()
+    share = {0: 5 / 19, 1: 9 / 19, 2: 0, 3: 5 / 19}  # a group of one has nothing to hide
+    pairs = [(i, j) for i in rows for j in rows if group[i] == group[j] and ids[i] != ids[j]]
+    nats = []
+    for i in sorted({i for i, _ in pairs}):
+        logits = method.adversary[0].layers(((z[i] - mean) / (deviation + 1e-4))[None])[0]
+        nats.append(logits[group[i]] - logits.exp().sum().log() - math.log(share[group[i]]))
+    guess = sum(nats) / len(nats)
+    assert adversary["adversary"]["guess"].item() == pytest.approx(-guess.item(), rel=1e-6)
+    (moved,) = torch.autograd.grad(adversary["adversary"]["guess"], [next(method.enc.parameters())], allow_unused=True)
+    assert moved is None
+    within = group_leak(z, *(each.flatten() for each in (torch.tensor(group), groups.mask, groups.index)))
+    trust = min(1, len(pairs) / 64)
+    kl = model["model"]["kl_z"].item()
+    wanted = 2 * kl * (within.item() + trust * max(0, guess.item()))
+    assert model["model"]["leakage"].item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_an_adversary_finds_a_group_that_z_shows_and_none_that_it_hides():
+    """Up to the group's entropy, in nats; and no more than nothing."""
+    random = torch.Generator().manual_seed(0)
+    group = torch.repeat_interleave(torch.arange(3), torch.tensor([128, 64, 64]))
+    pairs = mates(group)
+    noise = torch.randn(256, 2, generator=random)
+    for z, told in ((noise + 9 * group[:, None], 1.5 * math.log(2)), (noise, 0.0)):
+        torch.manual_seed(0)
+        guess = Guess(2, 3)
+        guess.expect(group)
+        optimiser = torch.optim.Adam(guess.parameters(), 1e-2)
+        for _ in range(60):
+            z_new = z if told else torch.randn(256, 2, generator=random)
+            optimiser.zero_grad()
+            (-guess(z_new, group, pairs)).backward()
+            optimiser.step()
+        assert guess(z if told else noise, group, pairs).item() == pytest.approx(told, abs=0.05)
+
+
+def test_adversaries_follow_the_groupings_and_are_kept(tmp_path):
+    x, who = torch.rand(24, 6), torch.arange(24) % 4
+    both = Groups(x, {"who": who, "session": torch.arange(24) // 3})
+    method = MLVAE.build((6,), s=4, z=2)
+    fit(method, both, steps=2, batch_size=16, progress=False)
+    assert [each.groups for each in method.adversary] == [4, 8]
+    method.save(tmp_path / "m.safetensors")
+    again = twofold.methods.load(tmp_path / "m.safetensors")
+    assert weights(again).keys() == weights(method).keys()
+    assert all(torch.equal(a, b) for a, b in zip(weights(again).values(), weights(method).values()))
+    kept = [method.adversary[0]]
+    method.bind(both)
+    assert method.adversary[0] is kept[0]
+    fit(MLVAE.build((6,), s=4, z=0), Groups(x, who), steps=1, batch_size=16, progress=False)  # nothing to guess from
+    many = Guess(2, 5000)  # folders of two images
+    many.expect(torch.arange(10_000) // 2)
+    assert many.share.shape == (1024,)
+    assert many.share.sum().item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("kind", [MLVAE, GroupKLVAE])
@@ -530,7 +592,7 @@ def test_faces_with_learned_pixel_variance(anyof):
     method = MLVAE.build((3, 8, 8), s=4, z=4, arch="bouchacourt18-faces")
     method.bind(supervision)
     draw = supervision.draw(0, batch_size=16)
-    (update,) = method.losses(draw)
+    update = [*method.losses(draw)][-1]
     q_C, q_S = method._posterior(draw.x.flatten(0, 1))
     decoded = method.dec(q_C.mean, q_S.mean)
     assert decoded.mean.shape == decoded.log_var.shape == (16, 3, 8, 8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -42,22 +43,7 @@ def group_dependence(
     `row [n]` which observation each is, where a batch may hold one twice: it is no pair with itself.
     Ours. The kernels are narrow: they see local structure, and hardly how groups lie as a whole.
     """
-    real = torch.ones_like(group, dtype=torch.bool) if mask is None else mask.bool()
-    z = _standardised(z, real)
-    norms = z.square().sum(1)
-    squares = (norms[:, None] + norms[None, :] - 2 * z @ z.T).clamp(min=0) / max(1, z.shape[1])
-    pairs = real[:, None] & real[None, :]
-    same = group[:, None] == group[None, :]
-    alike = (pairs & same).fill_diagonal_(False)
-    if row is not None:
-        alike &= row[:, None] != row[None, :]
-    apart = pairs & ~same
-    total = z.new_zeros(())
-    for width in (0.05, 0.1, 0.2, 0.4):
-        kernel = (squares / (-2 * width)).exp()
-        near, far = ((kernel * which).sum() / which.sum().clamp(min=1) for which in (alike, apart))
-        total = total + (near + 1e-6).log() - (far + 1e-6).log()
-    return total / 4 * (alike.any() & apart.any())  # nothing to compare: 0
+    return _dependence(_compared(z, group, mask, row))
 
 
 def group_distance(
@@ -70,25 +56,7 @@ def group_distance(
     over the batch's groups, on z standardised over the batch: 0 on average if z is independent of the group, and only
     then; whatever z's scale. Arguments as in `group_dependence`.
     """
-    real = torch.ones_like(group, dtype=torch.bool) if mask is None else mask.bool()
-    z = _standardised(z, real)
-    pairs = (real[:, None] & real[None, :]).fill_diagonal_(False)
-    if row is not None:
-        pairs &= row[:, None] != row[None, :]
-    same = (real[:, None] & real[None, :] & (group[:, None] == group[None, :])).to(z.dtype)
-    count = pairs.to(z.dtype)
-    distance = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist") * count
-
-    def of_group(values: Tensor) -> Tensor:
-        """The group's own pairs, its pairs with others, and the pairs of others: a sum each, for each row's group."""
-        own, across = same @ (values * same).sum(1), same @ (values * (1 - same)).sum(1)
-        return torch.stack([own, across, values.sum() - own - 2 * across])
-
-    counts = of_group(count)
-    within, between, others = of_group(distance) / counts.clamp(min=1)
-    weight = (counts.amin(0) > 0) * real / same.sum(1).clamp(min=1)  # groups count alike, whatever their sizes
-    told = (weight * (2 * between - within - others)).sum() / weight.sum().clamp(min=1e-6)
-    return told * count.sum().clamp(min=1) / distance.detach().sum().clamp(min=1e-6)
+    return _distance(_compared(z, group, mask, row))
 
 
 def group_leak(
@@ -97,11 +65,20 @@ def group_leak(
     """`group_dependence` and 15 times `group_distance`: what a probe finds among near neighbours, and what it finds in
     how groups lie as a whole. Priced alone, either leaves the other (`benchmarks/leakage_kinds.py`). Where there are
     fewer than 32 pairs of one group, in proportion less: what so few show is mostly chance."""
+    compared = _compared(z, group, mask, row)
+    return trust(mates(group, mask, row)) * (_dependence(compared) + 15 * _distance(compared))
+
+
+def mates(group: Tensor, mask: Tensor | None = None, row: Tensor | None = None) -> Tensor:
+    """Which rows are two observations of one group, `[n, n]`. Arguments as in `group_dependence`."""
     real = torch.ones_like(group, dtype=torch.bool) if mask is None else mask.bool()
-    ids = torch.arange(len(z), device=z.device) if row is None else row
-    same = (real[:, None] & real[None, :]) & (group[:, None] == group[None, :]) & (ids[:, None] != ids[None, :])
-    trust = (same.sum() / (2 * PAIRS)).clamp(max=1)
-    return trust * (group_dependence(z, group, mask, row) + 15 * group_distance(z, group, mask, row))
+    ids = torch.arange(len(group), device=group.device) if row is None else row
+    return (real[:, None] & real[None, :]) & (group[:, None] == group[None, :]) & (ids[:, None] != ids[None, :])
+
+
+def trust(pairs: Tensor) -> Tensor:
+    """How much so many `mates` show, from 0 to 1 at 32 pairs."""
+    return (pairs.sum() / (2 * PAIRS)).clamp(max=1)
 
 
 def refuse_one_group(groups: int, per_group: int) -> None:
@@ -113,7 +90,54 @@ def refuse_one_group(groups: int, per_group: int) -> None:
         )
 
 
-def _standardised(z: Tensor, real: Tensor) -> Tensor:
+class _Compared(NamedTuple):
+    """Distances `[n, n]` of standardised rows, which pairs of rows count, which are of one group; `real [n]`; z's size.
+
+    Worked out without matrix products, which mixed precision would round."""
+
+    distance: Tensor
+    pairs: Tensor
+    same: Tensor
+    real: Tensor
+    size: int
+
+
+def _compared(z: Tensor, group: Tensor, mask: Tensor | None, row: Tensor | None) -> _Compared:
+    real = torch.ones_like(group, dtype=torch.bool) if mask is None else mask.bool()
+    z = standardised(z, real)
+    both = real[:, None] & real[None, :]
+    same = (both & (group[:, None] == group[None, :])).to(z.dtype)
+    pairs = both.fill_diagonal_(False) if row is None else both & (row[:, None] != row[None, :])
+    distance = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
+    return _Compared(distance, pairs.to(z.dtype), same, real, max(1, z.shape[1]))
+
+
+def _dependence(of: _Compared) -> Tensor:
+    alike = of.pairs * of.same
+    which = torch.stack([alike, of.pairs - alike])
+    counts = which.sum((1, 2))
+    widths = of.distance.new_tensor([0.05, 0.1, 0.2, 0.4])[:, None, None] * of.size
+    kernels = (of.distance.square() / (-2 * widths)).exp()
+    near, apart = ((kernels * which[:, None]).sum((2, 3)) / counts.clamp(min=1)[:, None] + 1e-6).log()
+    return (near - apart).mean() * counts.all()  # nothing to compare: 0
+
+
+def _distance(of: _Compared) -> Tensor:
+    distance, count, same = of.distance * of.pairs, of.pairs, of.same
+
+    def of_group(values: Tensor) -> Tensor:
+        """The group's own pairs, its pairs with others, and the pairs of others: a sum each, for each row's group."""
+        own, across = ((same * (values * which).sum(1)).sum(1) for which in (same, 1 - same))
+        return torch.stack([own, across, values.sum() - own - 2 * across])
+
+    counts = of_group(count)
+    within, between, others = of_group(distance) / counts.clamp(min=1)
+    weight = (counts.amin(0) > 0) * of.real / same.sum(1).clamp(min=1)  # groups count alike, whatever their sizes
+    told = (weight * (2 * between - within - others)).sum() / weight.sum().clamp(min=1e-6)
+    return told * count.sum().clamp(min=1) / distance.detach().sum().clamp(min=1e-6)
+
+
+def standardised(z: Tensor, real: Tensor) -> Tensor:
     """Each dimension by its mean and deviation over the rows that are `real`."""
     weight = real.to(z.dtype).unsqueeze(1) / real.sum()
     mean = (weight * z).sum(0)

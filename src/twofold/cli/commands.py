@@ -27,7 +27,7 @@ Background = Annotated[
 ]
 Seed = Annotated[int, count(RUN, "Of the probes and the samples.")]
 MOST = 20  # classes of which each one's accuracy is printed
-DEMO_STEPS = 1200  # about 40 s on two busy cores
+DEMO_STEPS = 2000  # about a minute on two busy cores
 
 
 def demo(

@@ -8,23 +8,23 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from twofold import networks
 from twofold.distributions import Gaussian, Likelihood, Mixture, Point
-from twofold.divergences import gathered, group_leak, refuse_one_group
 from twofold.errors import InputError, choose
-from twofold.method import Code, Method
-from twofold.supervision import Groups, groupings, in_groups
+from twofold.method import Code
+from twofold.methods.grouped import GroupedMethod
+from twofold.supervision import groupings, in_groups
 
 
-class MLVAE(Method):
+class MLVAE(GroupedMethod):
     """Multi-Level VAE [Bouchacourt18]. The paper's content C is our s, its style S our z.
 
     The posterior of a group's content is the normalised product of its members' (`evidence="product"`, Eqs. 6-7) or
     their even mixture (`"mixture"`, supplement Eqs. 1-3). `beta` weights both KLs.
 
     Nothing in the paper's objective keeps the group out of z, and on most data it does leak there. `leakage` is what it
-    costs: that many times z's KL, times `divergences.group_leak` (ours; 0 is the paper's objective). `separate`
-    gives each code an encoder of its own, so that this price moves s less; None: where `arch` is no paper's.
+    costs: that many times z's KL for each nat by which z shows the group, to kernels, distances and an adversary (ours,
+    `GroupedMethod`; 0 is the paper's objective). `separate` gives each code an encoder of its own, so that this price
+    moves s less; None: where `arch` is no paper's.
 
     With several groupings (the paper says that there may be, and no more) s is divided, a part for each in their order,
     evenly or as `parts` says. Each part accumulates over all members of its group that stand in the batch (each image
@@ -32,7 +32,6 @@ class MLVAE(Method):
     """
 
     name = "ml-vae"
-    supervision = Groups
 
     def __init__(
         self,
@@ -47,14 +46,10 @@ class MLVAE(Method):
         likelihood: Literal["gaussian", "laplace", "bernoulli"] = "gaussian",
         scale: float | None = None,
     ):
-        super().__init__(encoder, decoder)
+        super().__init__(encoder, decoder, leakage, separate)
         choose("evidence", evidence, ("product", "mixture"))
-        self.evidence, self.parts, self.beta, self.leakage, self.separate = evidence, parts, beta, leakage, separate
+        self.evidence, self.parts, self.beta = evidence, parts, beta
         self.nll = Likelihood(likelihood, scale)
-
-    @classmethod
-    def networks(cls, shape, s, z, classes, arch, separate=None):
-        return networks.build(arch, shape, s, z, separate=arch in networks.GENERAL if separate is None else separate)
 
     def bind(self, supervision):
         super().bind(supervision)
@@ -98,10 +93,7 @@ class MLVAE(Method):
             "kl_s": self.beta * kl_C / G,
         }
         if self.leakage:  # ours; priced by what z holds, so that no weight depends on the data
-            refuse_one_group(len(gathered(draw.group)), K)
-            z, real, row = map(gathered, (q_S.mean, members, draw.index.flatten()))  # an image may stand there twice
-            told = sum(group_leak(z, gathered(group), real, row) for group in groups)
-            terms["leakage"] = self.leakage * gathered(kl_S.detach()[None]).mean() * told
+            terms["leakage"] = yield from self._price(draw, q_S.mean, members, kl_S)
         yield {"model": terms}
 
     def _content(self, q: Gaussian, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -76,7 +76,7 @@ def others(**own: Any) -> list[Row]:
 
 
 def prices(
-    block: str, weights: Sequence[float], epochs: int, narrow: Sequence[float] = (0, 2), **protocol: Any
+    block: str, weights: Sequence[float], epochs: int, narrow: Sequence[float] = (0, 2, 5), **protocol: Any
 ) -> list[Row]:
     """ML-VAE at these weights of `leakage`; and at those of `narrow` with z of 4. epochs: at CPU scale."""
     own: dict[str, Any] = {"method": "ml-vae", "block": block, "at": {"cpu": {"epochs": epochs}}}
@@ -180,15 +180,7 @@ TABLES = [
             *prices("digits", (0, 0.5, 1, 2, 5, 10, 20), 130, data="digits", split=(0.6, 0.2, 0.2)),
             *more_data("digits, 80 % to train", (0, 2), 130, data="digits", split=(0.8, 0.2)),
             *pulls("regularised, digits", (0.0, 0.1, 0.3, 1.0, 3.0), 130, data="digits", split=(0.6, 0.2, 0.2)),
-            *prices(
-                "mnist",
-                (0, 2, 5, 20),
-                20,
-                narrow=(0, 2, 5, 20),
-                data="mnist",
-                arch="bouchacourt18-mnist",
-                n_train=50_000,
-            ),
+            *prices("mnist", (0, 1, 2, 5, 10), 20, data="mnist", arch="bouchacourt18-mnist", n_train=50_000),
         ],
         measure=split,
         protocol=dict(s=10, z=10, batch_size=128),
