@@ -8,8 +8,8 @@ from typing import Any
 
 from twofold import data, methods
 from twofold.data.registry import Entry
-from twofold.tables.measures import SPLIT, split
-from twofold.tables.table import Column, Row, Table
+from twofold.tables.measures import COSTS, SPLIT, split_and_costs
+from twofold.tables.table import Row, Table
 
 SIZE = 32  # of images, at most
 NO_PRICE = {"leakage": 0.0, "separate": False}  # what is ours in a method, taken out
@@ -55,9 +55,9 @@ def table(name: str, title: str, entries: Sequence[Entry]) -> Table:
         name=name,
         title=title,
         source="ours",
-        columns=[*SPLIT, Column(name="seconds", better="low", format=".0f", about="of training")],
+        columns=[*SPLIT, *COSTS],
         rows=list(rows(entries)),
-        measure=split,
+        measure=split_and_costs,
         protocol=dict(split=(0.8, 0.2), batch_size=128, n_train=10_000, n_test=5_000),
         scales={
             "smoke": dict(

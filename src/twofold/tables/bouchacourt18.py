@@ -15,7 +15,7 @@ from twofold.tables.grouped import (
     in_two_stages,
     unseen,
 )
-from twofold.tables.measures import SPLIT, split
+from twofold.tables.measures import COSTS, SPLIT, split
 from twofold.tables.table import Column, Row, Table
 
 PAPER = {"leakage": 0.0, "separate": False}  # one encoder with two heads, and no price
@@ -151,11 +151,7 @@ TABLES = [
         name="side-by-side",
         title="The paper's methods on MNIST: what the halves tell, and what it costs",
         source="Bouchacourt18, Sec. 4 and supplement (no table there)",
-        columns=[
-            *SPLIT,
-            Column(name="CPU seconds", format=".0f", about="of training, in all stages"),
-            Column(name="CPU ms an image", format=".3g", about="to find the codes of 1,000 images in one call"),
-        ],
+        columns=[*SPLIT, *COSTS],
         rows=side_by_side(),
         measure=costs,
         protocol=dict(data="mnist", arch="bouchacourt18-mnist", s=10, z=10, batch_size=128, n_train=50_000),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from twofold.errors import DivergedError
 from twofold.method import Code, Method
 from twofold.metrics.common import sample
 from twofold.tables.cell import Cell
-from twofold.tables.measures import KINDS, judged, split
+from twofold.tables.measures import KINDS, judged, split_and_costs
 from twofold.tables.table import Column
 
 K = (*range(1, 11), 20, 50, 100)
@@ -58,17 +57,13 @@ def curves(cell: Cell, *, per_class: int = 100, rule: Rule = "product", trials: 
 def costs(cell: Cell, *, points: int = 1_000, weights: Sequence[float] = (), **more: Any) -> dict[str, Any]:
     """What s and z tell, as `split` measures it, of codes of few images; and what it takes to find a code. `weights`:
     those that `tuned` tries."""
-    x = cell.test[sample(len(cell.test), points, cell.protocol.split_seed)].x
-    start = time.process_time()
-    cell.method.encode(x)
-    spent = 1e3 * (time.process_time() - start) / len(x)
-    found = split(cell, points=points, **more)
+    found = split_and_costs(cell, points=points, **more)
     if not cell.method.sizes[0]:  # as in `halves`
         found["s"] = found.pop("z")
         del found["z bits"]
     if cell.notes:
         found["extra"]["weights tried"] = cell.notes
-    return found | {"CPU ms an image": spent, "CPU seconds": cell.cpu_seconds}
+    return found
 
 
 def in_two_stages(cell: Cell) -> Method:

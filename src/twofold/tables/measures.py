@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from twofold.tables.cell import Cell
 from twofold.tables.table import Column
 
 KINDS = ("linear", "mlp", "knn")
+COSTS = [
+    Column(name="CPU seconds", better="low", format=".0f", about="of training, in all stages"),
+    Column(name="CPU ms an image", better="low", format=".3g", about="to find the codes of 1,000 images in one call"),
+]
 SPLIT = [  # what `split` measures
     Column(name="s", better="high", about="accuracy of the strongest probe on s"),
     Column(name="z", better="low", about="accuracy of the strongest probe on z"),
@@ -45,6 +50,17 @@ def judged(part: Dataset, names: Sequence[str], seed: int, steps: int | None) ->
     if key not in _learned:
         _learned[key] = metrics.judges(part.x, {name: part.factors[name] for name in names}, seed=seed, steps=steps)
     return _learned[key]
+
+
+def to_encode(cell: Cell, points: int = 1_000) -> float | None:
+    """CPU milliseconds an image: the codes of `points` test images in one call. None without an encoder."""
+    part = cell.test[sample(len(cell.test), points, cell.protocol.split_seed)]
+    start = time.process_time()
+    try:
+        cell.encode(part)
+    except UnsupportedError:
+        return None
+    return 1e3 * (time.process_time() - start) / len(part)
 
 
 def pixels(part: Dataset) -> torch.Tensor:
@@ -88,3 +104,8 @@ def split(
             found["s"] = told["s"]
             found["s - leak"] = told["s"].score - max(told["z"].score, told["z"].chance)
     return found | {"extra": extra | {"s": told["s"]}}
+
+
+def split_and_costs(cell: Cell, **how: Any) -> dict[str, Any]:
+    """`split`, and what training and a code take."""
+    return {"CPU ms an image": to_encode(cell), "CPU seconds": cell.cpu_seconds} | split(cell, **how)
