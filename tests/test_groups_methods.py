@@ -16,7 +16,7 @@ from citing import equation
 from twofold import curves, fit, metrics
 from twofold.data import Dataset
 from twofold.distributions import Gaussian, Point
-from twofold.divergences import group_leak, mates
+from twofold.divergences import group_dependence, group_leak, mates
 from twofold.errors import InputError
 from twofold.method import Code
 from twofold.methods import MLVAE, VAE, GroupKLVAE, GroupSVI, SVIEncode
@@ -141,6 +141,28 @@ def test_an_adversary_finds_a_group_that_z_shows_and_none_that_it_hides():
         assert guess(z if told else noise, group, pairs).item() == pytest.approx(told, abs=0.05)
 
 
+class Taught(MLVAE):
+    """With a player of its own."""
+
+    players = {"model": "enc dec", "teacher": "head"}
+
+    def __init__(self, encoder, decoder, **options):
+        super().__init__(encoder, decoder, **options)
+        self.head = torch.nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize(("leakage", "wanted"), [(0.0, ["model", "teacher"]), (1.0, ["model", "teacher", "adversary"])])
+def test_an_adversary_joins_the_players(leakage, wanted):
+    assert list(Taught(*MLVAE.networks((6,), 2, 2, None, "auto"), leakage=leakage).players) == wanted
+
+
+def test_a_row_of_two_sets_is_no_pair():
+    """Where both sets hold the same observations, they tell nothing of the set."""
+    z, row = torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), torch.arange(20)
+    group = torch.tensor([0, 1]).repeat_interleave(20)
+    assert abs(group_dependence(torch.cat([z, z]), group, row=torch.cat([row, row])).item()) < 1e-5
+
+
 def test_adversaries_follow_the_groupings_and_are_kept(tmp_path):
     x, who = torch.rand(24, 6), torch.arange(24) % 4
     both = Groups(x, {"who": who, "session": torch.arange(24) // 3})
@@ -154,7 +176,11 @@ def test_adversaries_follow_the_groupings_and_are_kept(tmp_path):
     kept = [method.adversary[0]]
     method.bind(both)
     assert method.adversary[0] is kept[0]
-    fit(MLVAE.build((6,), s=4, z=0), Groups(x, who), steps=1, batch_size=16, progress=False)  # nothing to guess from
+    empty = MLVAE.build((6,), s=4, z=0)  # nothing to guess from
+    for _ in range(2):
+        fit(empty, Groups(x, who), steps=1, batch_size=16, progress=False)
+    with pytest.raises(InputError, match=r"^bind: was not called"):
+        list(MLVAE.build((6,)).losses(Groups(x, who).draw(0, batch_size=16)))
     many = Guess(2, 5000)  # folders of two images
     many.expect(torch.arange(10_000) // 2)
     assert many.share.shape == (1024,)

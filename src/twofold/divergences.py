@@ -91,15 +91,12 @@ def refuse_one_group(groups: int, per_group: int) -> None:
 
 
 class _Compared(NamedTuple):
-    """Distances `[n, n]` of standardised rows, which pairs of rows count, which are of one group; `real [n]`; z's size.
+    """Standardised rows `[n, d]`; which pairs of them count, which are of one group; `real [n]`."""
 
-    Worked out without matrix products, which mixed precision would round."""
-
-    distance: Tensor
+    z: Tensor
     pairs: Tensor
     same: Tensor
     real: Tensor
-    size: int
 
 
 def _compared(z: Tensor, group: Tensor, mask: Tensor | None, row: Tensor | None) -> _Compared:
@@ -108,22 +105,25 @@ def _compared(z: Tensor, group: Tensor, mask: Tensor | None, row: Tensor | None)
     both = real[:, None] & real[None, :]
     same = (both & (group[:, None] == group[None, :])).to(z.dtype)
     pairs = both.fill_diagonal_(False) if row is None else both & (row[:, None] != row[None, :])
-    distance = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
-    return _Compared(distance, pairs.to(z.dtype), same, real, max(1, z.shape[1]))
+    return _Compared(z, pairs.to(z.dtype), same, real)
 
 
 def _dependence(of: _Compared) -> Tensor:
     alike = of.pairs * of.same
     which = torch.stack([alike, of.pairs - alike])
     counts = which.sum((1, 2))
-    widths = of.distance.new_tensor([0.05, 0.1, 0.2, 0.4])[:, None, None] * of.size
-    kernels = (of.distance.square() / (-2 * widths)).exp()
+    with torch.autocast(of.z.device.type, enabled=False):  # it would round the product
+        norms = of.z.square().sum(1)
+        squares = (norms[:, None] + norms[None, :] - 2 * of.z @ of.z.T).clamp(min=0) / max(1, of.z.shape[1])
+    widths = 0.05 * 2.0 ** torch.arange(4, dtype=of.z.dtype, device=of.z.device)[:, None, None]
+    kernels = (squares / (-2 * widths)).exp()
     near, apart = ((kernels * which[:, None]).sum((2, 3)) / counts.clamp(min=1)[:, None] + 1e-6).log()
     return (near - apart).mean() * counts.all()  # nothing to compare: 0
 
 
 def _distance(of: _Compared) -> Tensor:
-    distance, count, same = of.distance * of.pairs, of.pairs, of.same
+    count, same = of.pairs, of.same
+    distance = torch.cdist(of.z, of.z, compute_mode="donot_use_mm_for_euclid_dist") * count
 
     def of_group(values: Tensor) -> Tensor:
         """The group's own pairs, its pairs with others, and the pairs of others: a sum each, for each row's group."""

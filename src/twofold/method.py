@@ -312,7 +312,8 @@ def restore(cls_of: dict[str, type[Method]], path, method: Method | None = None)
     elif type(method).__name__ != about["method"]:
         raise InputError(f"{path}: holds a {about['method']}, not a {type(method).__name__}")
     if about["facts"]:
-        method.bind(Facts(about["facts"]))
+        with torch.random.fork_rng(devices=[]):  # what is made here is filled at once; the caller's draws stay
+            method.bind(Facts(about["facts"]))
     fill(method, tensors, path)
     return method.eval()
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from twofold import networks
 from twofold.divergences import gathered, group_leak, mates, refuse_one_group, standardised, trust
+from twofold.errors import InputError
 from twofold.method import Method, Terms
 from twofold.supervision import Groups, GroupsDraw
 
@@ -33,7 +34,7 @@ class GroupedMethod(Method):
         super().__init__(encoder, decoder)
         self.leakage, self.separate = leakage, separate
         if leakage:
-            self.players = {"model": "enc dec", "adversary": "adversary"}
+            self.players = self.players | {"adversary": "adversary"}
 
     @classmethod
     def networks(cls, shape, s, z, classes, arch, separate=None):
@@ -41,12 +42,9 @@ class GroupedMethod(Method):
 
     def bind(self, supervision):
         super().bind(supervision)
-        facts, z = supervision.facts(), self.sizes[1]
         if not self.leakage:
             return
-        if not z:  # nothing to guess from
-            self.players = {player: moves for player, moves in self.players.items() if player != "adversary"}
-            return
+        facts, z = supervision.facts(), self.sizes[1]
         counts = list(facts.get("groupings", {"": facts["groups"]}).values())
         if [each.groups for each in getattr(self, "adversary", ())] != counts:
             self.adversary = nn.ModuleList(Guess(z, count) for count in counts).to(self.device)
@@ -57,18 +55,29 @@ class GroupedMethod(Method):
     def _price(self, draw: GroupsDraw, z: Tensor, members: Tensor, kl: Tensor) -> Generator[Terms, None, Tensor]:
         """What `z [G * K, d]` pays, given its KL, after a step of the adversary. An image may stand there twice."""
         refuse_one_group(len(gathered(draw.group)), draw.mask.shape[1])
+        if not hasattr(self, "adversary"):
+            raise InputError("bind: was not called; leakage needs to know how many groups there are, and fit tells it")
         z, real, row = map(gathered, (z, members, draw.index.flatten()))
         groups = [gathered(each) for each in draw.groups.flatten(0, 1).T]
+        if len(groups) > 1:  # chunks of two groupings may hold the same image
+            real = real * first(row, real)
+        pairs = [mates(group, real, row) for group in groups]
+        each = list(zip(self.adversary, groups, pairs))
+        shown = standardised(z, real.bool())
+        heard = [guess(shown.detach(), group, of) for guess, group, of in each]
+        yield {"adversary": {"guess": -torch.stack(heard).sum()}}
         told = torch.stack([group_leak(z, group, real, row) for group in groups]).sum()
-        if "adversary" in self.players:
-            pairs = [mates(group, real, row) for group in groups]
-            each = list(zip(self.adversary, groups, pairs))
-            shown = standardised(z, real.bool())
-            heard = [guess(shown.detach(), group, of) for guess, group, of in each]
-            yield {"adversary": {"guess": -torch.stack(heard).sum()}}
-            for guess, group, of in each:  # worse than no guess is no merit of z
-                told = told + trust(of) * guess(shown, group, of).clamp(min=0)
+        for guess, group, of in each:  # worse than no guess is no merit of z
+            told = told + trust(of) * guess(shown, group, of).clamp(min=0)
         return self.leakage * gathered(kl.detach()[None]).mean() * told
+
+
+def first(row: Tensor, members: Tensor) -> Tensor:
+    """1 where an observation of `row [B]` stands for the first time among those that count: it is heard once."""
+    observations, dense = row.unique(return_inverse=True)
+    place = torch.where(members > 0, torch.arange(len(row), device=row.device), len(row))
+    earliest = place.new_full((len(observations),), len(row)).scatter_reduce(0, dense, place, "amin")
+    return (earliest[dense] == place).to(members.dtype)
 
 
 class Guess(nn.Module):
@@ -79,7 +88,7 @@ class Guess(nn.Module):
     def __init__(self, z: int, groups: int):
         super().__init__()
         self.groups, outputs = groups, min(groups, MOST)
-        layers = nn.Linear(z, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, outputs)
+        layers = nn.Linear(max(1, z), WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, outputs)
         self.layers = nn.Sequential(*layers)
         self.register_buffer("share", torch.full((outputs,), 1 / outputs))
 
@@ -93,7 +102,8 @@ class Guess(nn.Module):
 
     def forward(self, z: Tensor, group: Tensor, pairs: Tensor) -> Tensor:
         """log q(group | z) - log p(group), in nats, mean over rows with another of their group in the batch (`pairs` of
-        `divergences.mates`): at most what z tells of the group."""
+        `divergences.mates`): at most what z tells of the group, where batches show groups as often as the data do."""
+        z = z if z.shape[1] else z.new_zeros(len(z), 1)
         compared = pairs.any(1).to(z.dtype)
         wanted = group % len(self.share)
         nats = -F.cross_entropy(self.layers(z), wanted, reduction="none") - self.share[wanted].clamp(min=1e-6).log()

@@ -11,7 +11,7 @@ from torch import Tensor
 from twofold.distributions import Gaussian, Likelihood, Mixture, Point
 from twofold.errors import InputError, choose
 from twofold.method import Code
-from twofold.methods.grouped import GroupedMethod
+from twofold.methods.grouped import GroupedMethod, first
 from twofold.supervision import groupings, in_groups
 
 
@@ -74,10 +74,9 @@ class MLVAE(GroupedMethod):
         if len(self._cuts) == 1:
             C, kl_C = self._content(q_C.unflatten((G, K)), draw.mask)
             C, kl_C = C.transpose(0, 1).flatten(0, 1), kl_C.sum()
-            groups = [draw.group[:, None].expand(G, K).flatten()]
         else:
             groups = list(draw.groups.flatten(0, 1).T)
-            members = members * _first(draw.index.flatten(), members)
+            members = members * first(draw.index.flatten(), members)
             C, kl_C = [], x.new_zeros(())
             for part, group in zip(self._cuts, groups):
                 of = _arranged(group, members)
@@ -146,11 +145,3 @@ def _arranged(group: Tensor, members: Tensor) -> _Arranged:
     mask = torch.zeros_like(rows, dtype=members.dtype)
     rows[dense[order], slot[order]], mask[dense[order], slot[order]] = order, 1
     return _Arranged(rows, mask, dense, slot)
-
-
-def _first(index: Tensor, members: Tensor) -> Tensor:
-    """1 where an image of `index [B]` stands for the first time among those that count, for evidence is heard once."""
-    images, dense = index.unique(return_inverse=True)
-    place = torch.where(members > 0, torch.arange(len(index), device=index.device), len(index))
-    earliest = place.new_full((len(images),), len(index)).scatter_reduce(0, dense, place, "amin")
-    return (earliest[dense] == place).to(members.dtype)
