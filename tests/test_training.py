@@ -562,7 +562,7 @@ def test_own_networks_train_save_and_load(tmp_path):
         method.encode(x)
     before = weights(method)
     done = run(method, Groups(x, group, 4), out=tmp_path / "run")
-    assert not any(torch.equal(p, before[name]) for name, p in weights(method).items())
+    assert not any(torch.equal(weights(method)[name], p) for name, p in before.items())
     assert method.sizes == (2, 3)
     method.save(tmp_path / "m")
     for path in (tmp_path / "m", done.path):
