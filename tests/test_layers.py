@@ -29,7 +29,7 @@ LAYERS = [  # a name stands for a module or for a package with all its modules
     ("operations", "metrics"),
     ("findings",),
     ("judging", "accumulation", "contrasting"),
-    ("probing",),
+    ("probing", "verdict"),
     ("evaluation", "figures"),
     ("curves", "subject", "summary"),
     ("pictures",),

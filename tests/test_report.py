@@ -24,11 +24,12 @@ from twofold.data import Dataset
 from twofold.distributions import Gaussian, Point
 from twofold.errors import InputError, MissingFileError, UnsupportedError
 from twofold.evaluation import evaluate
-from twofold.findings import Background, Evaluation, Factor, PixelError, Swap, interval
+from twofold.findings import Background, Factor, PixelError, Swap, interval
 from twofold.method import Code, Method
 from twofold.metrics import Probe
 from twofold.supervision import Labels, Triplets
 from twofold.training import fit
+from twofold.verdict import Evaluation
 
 WALKS = {"class-walk-s", "class-walk-z"}
 QUICK = {"clustering": False, "probes": ("knn",), "classifier_steps": 3}

@@ -15,12 +15,13 @@ from twofold import accumulation, contrasting, judging, metrics, probing
 from twofold.arrays import generator, unit
 from twofold.data import Dataset
 from twofold.errors import InputError, UnsupportedError, choose
-from twofold.findings import Consistency, Evaluation, Factor, Generated, PixelError, Swap
+from twofold.findings import Consistency, Factor, Generated, PixelError, Swap
 from twofold.method import Code, Method
 from twofold.metrics.common import Skip, sample, take
 from twofold.metrics.probe import KINDS
 from twofold.progress import Progress
 from twofold.supervision import Groups, Images, Labels, Reference
+from twofold.verdict import Evaluation
 
 
 def evaluate(

@@ -16,12 +16,12 @@ from twofold import figures, runs, summary
 from twofold.data import Dataset
 from twofold.errors import InputError, MissingFileError, TwofoldError
 from twofold.evaluation import evaluate
-from twofold.findings import Evaluation
 from twofold.method import Method
 from twofold.methods import load
 from twofold.pictures import PICTURES
 from twofold.progress import Progress
 from twofold.subject import Subject
+from twofold.verdict import Evaluation
 
 VERDICTS = {
     "clean": ("good", "A clean split, as far as measured"),

@@ -12,10 +12,10 @@ from torch import Tensor
 from twofold.arrays import generator
 from twofold.data import Dataset
 from twofold.errors import UnsupportedError
-from twofold.findings import Evaluation
 from twofold.method import Code, Method
 from twofold.metrics.common import sample
 from twofold.supervision import Reference
+from twofold.verdict import Evaluation
 
 POINTS = 1_000  # in a map, and in the set that is searched
 

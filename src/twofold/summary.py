@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from twofold.findings import Evaluation, interval, number
+from twofold.findings import interval, number
 from twofold.metrics import Retrieval
+from twofold.verdict import Evaluation
 
 
 class Row(NamedTuple):

@@ -17,8 +17,8 @@ from twofold.errors import InputError, TwofoldError
 
 if TYPE_CHECKING:
     from twofold.data import Dataset
-    from twofold.findings import Evaluation
     from twofold.method import Method
+    from twofold.verdict import Evaluation
 
 RunFolder = Annotated[Path, Parameter(help="The folder of a training.")]
 DataDir = Annotated[Path | None, flag(DATA, "Where the data lie now, if they were moved since the training.")]

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 import numpy as np
-from openTSNE import TSNEEmbedding, initialization
-from openTSNE.affinity import PerplexityBasedNN
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
@@ -99,6 +97,9 @@ def clustering(
 
 def _maps(x: np.ndarray, seeds) -> list[np.ndarray]:
     """t-SNE's maps [N, 2], one a seed; the affinities are exact, hence the same for all."""
+    from openTSNE import TSNEEmbedding, initialization  # takes long to load; maps alone need it
+    from openTSNE.affinity import PerplexityBasedNN
+
     affinities = PerplexityBasedNN(x, perplexity=min(PERPLEXITY, (len(x) - 1) // 3), method="exact", n_jobs=1)
     maps = []
     for seed in seeds:

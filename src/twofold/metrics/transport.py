@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ot
-
 from twofold.errors import TwofoldError
 from twofold.metrics.common import code_matrix, sample
 
@@ -19,6 +17,8 @@ def wasserstein2(a, b, seed: int = 0, points: int = 2_000) -> float:
 
     Raises `InputError` for empty sets, NaN, or unequal widths.
     """
+    import ot  # takes half a second to load; needed here alone
+
     a = code_matrix(a, "a")
     b = code_matrix(b, "b", width=a.shape[1])
     if a.shape[1] == 0:
