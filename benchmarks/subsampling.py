@@ -8,13 +8,14 @@ parts of ELBO(G)_H (supplement Eq. 15) against ELBO(G) (Eq. 14), and their gradi
 encoder's content head, its style head and its trunk. Expectations are means over --noise draws, the same for whole and
 parts. "shared KL" counts a part's content KL h / 64 times, so that the parts of a group count it once together: what is
 left comes from the content itself, which fewer images know less well. The row "noise" is the whole once more, with
-other draws: what can be seen. Prints a Markdown table for each rule (mean ± standard deviation over seeds) and writes
-docs/figures/subsampling.png.
+other draws: what can be seen. Prints a Markdown table for each rule (mean ± standard deviation over seeds), and writes
+results/subsampling/digits.json and docs/figures/subsampling.png.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 
@@ -29,10 +30,12 @@ import twofold
 from twofold import data, figures, methods
 from twofold.arrays import gather
 from twofold.distributions import Likelihood, Mixture
+from twofold.runs import record
 
 WHOLE, SIZES = 64, (1, 2, 4, 8, 16, 32)
 RULES = ("product", "mixture")
-FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "subsampling.png"
+ROOT = Path(__file__).parent.parent
+FIGURE, OUT = ROOT / "docs" / "figures" / "subsampling.png", ROOT / "results" / "subsampling" / "digits.json"
 
 
 def elbo(method, x, h: int, noise: int, scale: float, draws: int = 0):
@@ -75,7 +78,8 @@ def gradients(method, value) -> dict[str, torch.Tensor]:
 def errors(rule: str, seed: int, steps: int, noise: int) -> dict[str, list[float]]:
     """Of the ELBO, with and without its content KL shared, and of each gradient, for every h; last, the noise."""
     train, _ = data.load("digits").split((0.8, 0.2), seed=seed)
-    method = methods.MLVAE.build(train.shape, s=10, z=10, leakage=0.0, evidence=rule, seed=seed)
+    paper = {"leakage": 0.0, "separate": False}  # one encoder with two heads
+    method = methods.MLVAE.build(train.shape, s=10, z=10, evidence=rule, seed=seed, **paper)
     twofold.fit(method, train.groups(), steps=steps, seed=seed, progress=False)
     digit = train.factors["digit"]
     x = torch.stack([gather(train.x, (digit == d).nonzero().squeeze(1)[:WHOLE]) for d in range(10)])
@@ -109,8 +113,11 @@ def main() -> None:
         print(f"| h | {' | '.join(measured)} |\n|---{'|---' * len(measured)}|")
         for i, h in enumerate([*SIZES, "noise"]):
             print(f"| {h} | {' | '.join(spread(values[:, i]) for values in measured.values())} |")
-    figures.save(draw(found), FIGURE)
-    print(f"figure: {FIGURE.relative_to(FIGURE.parent.parent.parent)}")
+    each = {rule: {name: values.tolist() for name, values in measured.items()} for rule, measured in found.items()}
+    about = {"protocol": vars(args) | {"whole": WHOLE, "h": [*SIZES, "noise"]}, **record(), "found": each}
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(json.dumps(about, indent=1, default=str))
+    print(f"{OUT.relative_to(ROOT)}, {figures.save(draw(found), FIGURE).relative_to(ROOT)}")
 
 
 def spread(values: np.ndarray) -> str:

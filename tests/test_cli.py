@@ -71,6 +71,10 @@ def desk(tmp_path_factory) -> Path:
     (desk / "comma.csv").write_text(
         "\n".join(["age;score;group", *(f"{i},5;{i % 7};{'ab'[i % 2]}" for i in range(48))])
     )
+    rows = [f"{i % 7}.5,{i % 9}.25,{'ab'[i % 2]},{i % 3}" for i in range(60)]
+    (desk / "real.csv").write_text("\n".join(["v1,v2,group,site", *rows]))
+    (desk / "numbers.csv").write_text("\n".join(["v1,v2", *(f"{i % 7}.5,{i % 9}.25" for i in range(60))]))
+    np.savez(desk / "real.npz", x=x, y=y, age=x[:, 0])
     (desk / "gaps.csv").write_text("\n".join(["age,score,group,site", ",3,case,1", *rows]))
     (desk / "ids.csv").write_text("\n".join(["id,a,group", *(f"{i + 1},{i % 4},{'ab'[i % 2]}" for i in range(30))]))
     (desk / "twins.csv").write_text("a,b,group\n1,2,control\n3,3,Control\n4,9,case")
@@ -128,6 +132,12 @@ WRONG = {  # the command -> what its one line must say
     "train contrastive patients.csv --background group=contrl": ["'contrl'", "did you mean 'control'"],
     "train contrastive patients.csv --background sight=1": ["'sight'", "did you mean 'site'"],
     "train ml-vae patients.csv --factor sight": ["factor", "'sight'", "did you mean 'site'"],
+    "train ml-vae real.csv --factor v1": ["'v1' holds real numbers", "learns from groups", "numbers): group\n"],
+    "train conditional-vae real.csv --factor v2": ["'v2' holds real numbers", "from labels", "): group\n"],
+    "train ml-vae real.csv --factor group,v1": ["'v1' holds real numbers"],
+    "train ml-vae numbers.csv --factor v1": ["'v1' holds real numbers", "there is none"],
+    "train ml-vae real.npz --factor age": ["'age' holds real numbers", "): y\n"],
+    "train ml-vae real.npz --factor agee": ["'agee' is not known", "choose from y\n"],
     "train ml-vae digits --data-option size": ["data-option", "'size'", "NAME=VALUE"],
     "train ml-vae digits --data-option size=3": ["'size'", "digits takes none"],
     "train ml-vae photos --data-option sise=3": ["'sise'", "did you mean 'size'"],
@@ -135,7 +145,8 @@ WRONG = {  # the command -> what its one line must say
     "train ml-vae mixed": ["mixed", "40", "--data-option size="],
     "train ml-vae photos --hold-out lable": ["hold_out", "'lable'", "label"],
     "train vae flat --hold-out label": ["hold_out", "'label'", "has no classes"],
-    "train ml-vae photos --hold-out label": ["0.2 of the 2 classes of 'label' is none"],
+    "train ml-vae photos --hold-out label": ["hold_out: 'label' has 2 classes", "at least 4", "two to hold out"],
+    "train ml-vae one.npz --factor y --hold-out y": ["hold_out: 'y' has 1 class;", "at least 4"],
     "train ml-vae flat": ["flat has no classes", "sub-folder", "from images alone", "vae"],
     "train ml-vae alone": ["one group only", "at least two"],
     "train ml-vae torn": ["1 of 12 files", "anna/0.png"],
@@ -583,6 +594,53 @@ def test_whole_classes_are_held_out(here, light, capsys):
     told = Settings(data="t.csv", factor="who", background="who=x", hold_out="site")  # a column of numbers
     train, test = source.parts(told)
     assert (len(train), len(test), train.shape) == (48, 12, (2,))
+
+
+def faces(folder: str, sizes: list[int]) -> None:
+    for i, size in enumerate(sizes):
+        Path(folder, str(i)).mkdir(parents=True)
+        for j in range(size):
+            Image.fromarray(np.full((8, 8, 3), 16 * i + j, np.uint8)).save(f"{folder}/{i}/{j}.png")
+
+
+def test_of_few_classes_two_are_held_out(here, light, capsys):
+    def notes() -> list[str]:
+        return [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+
+    for count in range(4, 15):
+        folder = f"faces{count}"
+        faces(folder, [2] * count)
+        parts = source.parts(Settings(data=folder, hold_out="label"))
+        held = [len(part.factors["label"].unique()) for part in parts]
+        assert held == [count - max(2, round(count / 5)), max(2, round(count / 5))]
+    faces("faces", [2] * 6)
+    assert run("train ml-vae faces --hold-out label --arch mlp --s 2 --z 2 --steps 2 --out run") == 0
+    assert notes() == [
+        "note: 2 of 6 classes of label are held out, as one could be told from no other",
+        "note: held out of label: 4 observations of 2 classes are too few to measure leakage, evidence; "
+        "20 in all, 6 of each class, are enough",
+    ]
+    assert run("evaluate run --json") == 0
+    out, _ = capsys.readouterr()
+    found = json.loads(out)
+    assert found["few_shot"]["s"]["ways"] == 2
+    assert {"factor label", "evidence"} <= set(found["skipped"])
+    assert found["consistency"]["label"]["real"]["chance"] == 0.5  # of the two that are tested
+    faces("enough", [10] * 4)
+    assert run("train ml-vae enough --hold-out label --arch mlp --s 2 --z 2 --steps 2 --out enough-run") == 0
+    assert notes() == ["note: 2 of 4 classes of label are held out, as one could be told from no other"]
+    assert run("evaluate enough-run --json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "label" in found["factors"]
+    assert list(found["few_shot"]) == ["s", "z"]
+    assert list(found["evidence"])[:2] == ["s", "z"]
+    told = "patients.csv --factor group --hold-out site"  # not what s is about: one will do
+    assert run(f"train ml-vae {told} --arch mlp --s 2 --z 2 --steps 2 --out sites") == 0
+    assert notes() == []
+    assert run("evaluate sites --json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["consistency"]) == ["group"]  # no judge of the one site
+    assert found["skipped"]["factor site"].startswith("it has one value only")
 
 
 def test_config_files_hold_options_and_flags_win(here):

@@ -870,6 +870,12 @@ def test_splits_by_a_factor_share_no_class(data):
     assert sum(map(len, parts)) == 103
     with refused("0.1 of the 5 classes of 'kind' is none"):
         data.split((0.8, 0.1, 0.1), by="kind")
+    some = data.factors["kind"].clone()
+    some[:9] = -1  # not known: no class of its own
+    first, *others = Dataset(data.x, {"kind": some}).split((0.6, 0.2, 0.2), by="kind")
+    assert len(first.factors["kind"].unique()) == 4
+    assert int((first.factors["kind"] < 0).sum()) == 9
+    assert [len(part.factors["kind"].unique()) for part in others] == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -320,10 +320,25 @@ def test_inference_shows_progress_and_names_what_is_wrong(capsys):
     for steps in (0, 1.5):
         with pytest.raises(InputError, match=rf"^steps: {steps}; expected a whole number of at least 1"):
             method.infer(x, steps=steps)
+    wrong = {"steps": (True,), "batch_size": (0, -3, 2.5, True), "seed": (1.5, -1), "lr": (0, -1, "a")}
+    for name, value in ((name, value) for name, values in wrong.items() for value in values):
+        with pytest.raises(InputError, match=rf"^{name}: {value!r}; expected a (whole |positive )?number"):
+            method.infer(x, **{name: value})
+    for silent in (method.encode, method.posterior):
+        with pytest.raises(InputError, match=r"^batch_size: 0; expected a whole number of at least 1"):
+            silent(x, batch_size=0)
     with pytest.raises(InputError, match=r"^inference_steps: 0; expected"):
         GroupSVI.build((7,), inference_steps=0)
     with pytest.raises(InputError, match=r"^group: 3 values for 4 observations"):
         method.infer(x, [0, 1, 1])
+    ids = np.array([4, 4, 2, 2])
+    for several in ({"who": ids, "session": ids}, np.stack([ids, ids], 1)):
+        with pytest.raises(InputError, match=r"^group: 2 groupings; group-svi takes one, ml-vae several"):
+            method.infer(x, several)
+        with pytest.raises(InputError, match=r"^group: 2 groupings; group-svi takes one"):
+            twofold.accumulate(method, x, several)
+    for one in ({"who": ids}, ids[:, None]):
+        assert torch.equal(method.infer(x, one, progress=False).s, method.infer(x, ids, progress=False).s)
     with pytest.raises(InputError, match=r"^decoder: mat1 and mat2 shapes"):
         GroupSVI(Linear(), 2, 4).bind(Groups(x, [0, 0, 1, 1]))
     with pytest.raises(InputError, match=r"^learned: nothing yet"):
@@ -549,6 +564,13 @@ def test_accumulated_evidence_of_several_groupings(crossed, evidence, tmp_path):
     assert torch.equal(again.s, code.s)
     with pytest.raises(InputError, match=r"^group: 1 groupings; trained on 2, expected as many"):
         twofold.accumulate(method, x, who)
+    turned = twofold.accumulate(method, x, {"session": session, "who": who})
+    assert torch.equal(turned.s, code.s)  # by name, where there are names
+    with pytest.raises(InputError, match=r"^group: foo, who; expected the groupings trained on: who, session"):
+        twofold.accumulate(method, x, {"foo": session, "who": who})
+    with pytest.raises(InputError, match=r"^group: session, who; s has parts for who, session, in that order"):
+        fit(method, Groups(x, {"session": session, "who": who}, per_group=4), steps=1, progress=False)
+    assert method.parts_of_s == {"who": slice(0, 3), "session": slice(3, 5)}
 
 
 def test_wrong_groupings(crossed):
@@ -568,6 +590,9 @@ def test_wrong_groupings(crossed):
             InputError, match=r"^parts: .*expected 2 \(of who, session\), each at least 1, of sum s = 5"
         ):
             MLVAE.build((6,), s=5, z=2, parts=parts).bind(both)
+    for parts in (2, "ab", (2.0, 3.0)):
+        with pytest.raises(InputError, match=r"^parts: .*expected how many dimensions of s each grouping has"):
+            MLVAE.build((6,), s=5, z=2, parts=parts)
     with pytest.raises(InputError, match=r"^group: 2 groupings; group-svi takes one"):
         GroupSVI.build((6,)).bind(both)
     with pytest.raises(InputError, match=r"^group: 2 groupings; group-klvae takes one"):
@@ -631,6 +656,23 @@ def test_faces_with_learned_pixel_variance(anyof):
     assert metrics_[-1]["model/rec"] < metrics_[0]["model/rec"]
     x = method.decode(method.encode(supervision.x[:3]))
     assert 0 <= x.min() <= x.max() <= 1
+
+
+@pytest.mark.parametrize("kind", [MLVAE, GroupKLVAE, GroupSVI, SVIEncode])
+def test_a_decoder_with_its_own_variance_takes_no_other(anyof, kind):
+    supervision = anyof(Groups, (3, 8, 8))
+    wrong = {"likelihood": "bernoulli"}, {"likelihood": "laplace", "scale": 0.1}, {"scale": 0.3}
+    for options in ({}, {"likelihood": "gaussian", "scale": None}, *wrong):
+        method = kind.build((3, 8, 8), s=2, z=2, arch="bouchacourt18-faces", **options)
+        method.bind(supervision)
+        if options not in wrong:
+            update = [*method.losses(supervision.draw(0, batch_size=16))][-1]
+            assert update.popitem()[1]["rec"].isfinite()
+            continue
+        name = next(iter(options))
+        told = rf"^{name}: {options[name]!r}; the decoder gives each pixel's variance itself, leave likelihood and"
+        with pytest.raises(InputError, match=told):
+            [*method.losses(supervision.draw(0, batch_size=16))]
 
 
 def test_strategies_1_and_2_agree_on_single_images(anyof):
@@ -714,7 +756,7 @@ def test_evidence_refuses():
     q, y = cloud(per=9)
     with pytest.raises(InputError, match=r"^per_class: 4; class 0 has 9 observations, .* at most 3"):
         metrics.evidence(q, y, 4)
-    with pytest.raises(InputError, match=r"^k: .*expected numbers from 1 to per_class = 3"):
+    with pytest.raises(InputError, match=r"^k: .*expected a whole number from 1 to per_class = 3"):
         metrics.evidence(q, y, 3, k=[4])
     with pytest.raises(InputError, match=r"^y: one class only"):
         metrics.evidence(q, np.zeros(36, int), 3)
@@ -724,8 +766,23 @@ def test_evidence_refuses():
         metrics.evidence(Point(q.mean), y, 3)
     with pytest.raises(InputError, match=r"^posterior: codes without width"):
         metrics.evidence(Gaussian(q.mean[:, :0], q.mean[:, :0]), y, 3)
-    with pytest.raises(InputError, match=r"^trials: 0; expected"):
-        metrics.evidence(q, y, 3, trials=0)
+    for k in (0, 4, 2.0, True, "12", (), (1, 2.7), (1.5,), (True,), np.array([1.5]), torch.tensor([4])):
+        with pytest.raises(InputError, match=r"^k: .*; expected a whole number from 1 to per_class = 3, or several"):
+            metrics.evidence(q, y, 3, k=k)
+    with pytest.raises(InputError, match=r"^k: \(1, 2\.7\); expected"):  # not cut to (1, 2)
+        metrics.evidence(q, y, 3, k=(1, 2.7))
+    for name, value in (("trials", 0), ("trials", True), ("trials", 1.0), ("per_class", True), ("seed", 1.5)):
+        with pytest.raises(InputError, match=rf"^{name}: {value}; expected a whole number of at least [01]"):
+            metrics.evidence(q, y, **{"per_class": 3, name: value})
+
+
+def test_a_single_number_of_observations(monkeypatch):
+    monkeypatch.setattr(sys.modules["twofold.metrics.evidence"], "EPOCHS", 2)
+    q, y = cloud(per=9)
+    listed = metrics.evidence(q, y, 3, k=[2], trials=1)
+    for k in (2, np.int64(2), np.array(2), torch.tensor([2])):
+        assert metrics.evidence(q, y, np.int64(3), k=k, trials=1) == listed
+    assert metrics.few_shot(q, y, k=2, trials=2) == metrics.few_shot(q, y, k=(2,), trials=np.int64(2))
 
 
 def test_evidence_of_a_plain_vae():
@@ -786,6 +843,12 @@ def test_few_shots_refuse():
     for k, message in (((6,), "k: 6; 0 of 5 identities"), ((), "k: "), ((0,), "k: ")):
         with pytest.raises(InputError, match=rf"^{message}"):
             metrics.few_shot(q, y, k=k)
+    for k in (0, 1.5, False, None, "12", (1, 2.7), (0, 1)):
+        with pytest.raises(InputError, match=r"^k: .*; expected a whole number of at least 1, or several"):
+            metrics.few_shot(q, y, k=k)
+    for name, value in (("trials", 0), ("queries", True), ("queries", 2.5), ("ways", 1), ("ways", True), ("seed", "a")):
+        with pytest.raises(InputError, match=rf"^{name}: {value!r}; expected a whole number of at least [012]"):
+            metrics.few_shot(q, y, k=1, **{name: value})
     with pytest.raises(InputError, match=r"^ways: 5; 4 identities have more than 5"):
         metrics.few_shot(q, y, k=(5,), ways=5)
     with pytest.raises(InputError, match=r"^ways: 1; expected a whole number of at least 2"):

@@ -149,9 +149,18 @@ def test_bouchacourt18_faces():
     assert [m.out_features for m in layers(encoder, nn.Linear)] == [256, 256, 200]
     assert [m.num_features for m in layers(encoder, nn.BatchNorm1d)] == [256, 256]
     assert len(layers(encoder, CReLU)) == 2
+    transposed = layers(decoder, nn.ConvTranspose2d)
+    assert [m.out_channels for m in transposed] == [256, 128, 64]
+    assert all(m.kernel_size == (4, 4) and m.stride == (2, 2) for m in transposed)
+    assert [m.num_features for m in layers(decoder, nn.BatchNorm2d)] == [256, 128, 64]
+    (last,) = layers(decoder, nn.Conv2d)  # a mean and a log-variance of each of three channels
+    assert (last.out_channels, last.kernel_size, last.stride) == (6, (3, 3), (1, 1))
+    (first,) = layers(decoder, nn.Linear)  # ours: the supplement says nothing between the codes and 256 filters
+    assert first.out_features == 512 * 8 * 8
     x = decoder(100 * torch.randn(2, 50), 100 * torch.randn(2, 50))
     assert isinstance(x, Gaussian)
     assert x.log_var.abs().max() <= 5
+    assert 0 <= x.mean.min() <= x.mean.max() <= 1
 
 
 def test_contrast21():

@@ -184,7 +184,7 @@ def test_yaleb_says_what_is_missing_or_broken(yale, tmp_path_factory):
     root, faces = yale
     with refused(r"^yaleb: yaleb/yaleB01/.* is not in .*CroppedYale.zip.*TWOFOLD_DATA", MissingFileError):
         load("yaleb", root=tmp_path_factory.mktemp("empty"))
-    with refused(r"^size: 96; expected a whole number, 8 to 48"):
+    with refused(r"^size: 96; expected a whole number from 8 to 48"):
         load("yaleb", root=root)
     last = max(faces)
     content = last.read_bytes()

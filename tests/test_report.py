@@ -27,7 +27,7 @@ from twofold.evaluation import evaluate
 from twofold.findings import Background, Factor, PixelError, Swap, interval
 from twofold.method import Code, Method
 from twofold.metrics import Probe
-from twofold.supervision import Labels, Triplets
+from twofold.supervision import Groups, Labels, Triplets
 from twofold.training import fit
 from twofold.verdict import Evaluation
 
@@ -110,6 +110,16 @@ class Given(Linear):
         return Code(torch.eye(3)[torch.as_tensor(y)], torch.randn(n, 4))
 
 
+class Parted(Linear):
+    """s in two parts, a column each; the second is about the wrong thing."""
+
+    supervision, evidence = Groups, "product"
+    parts_of_s = {"kind": slice(0, 1), "other": slice(1, 2)}
+
+    def _posterior(self, x, y=None):
+        return Gaussian(x[:, :2], torch.zeros_like(x[:, :2])), Gaussian(x[:, 2:], torch.zeros_like(x[:, 2:]))
+
+
 class Blind(Given):
     """Can't encode."""
 
@@ -126,6 +136,38 @@ def vectors(n=90, seed=0) -> Dataset:
 
 
 # -- evaluation --------------------------------------------------------------------------------------------------------
+
+
+def test_parts_of_s_are_told_apart(monkeypatch):
+    """The first column is of the kind, the second too, and of the other factor z alone."""
+    random = np.random.default_rng(2)
+    kind, other = np.arange(400) % 2, np.arange(400) // 2 % 2
+    x = random.standard_normal((400, 6)).astype(np.float32)
+    x[:, 0] += 8 * kind
+    x[:, 1] += 8 * kind
+    x[:, 3] += 8 * other
+    whole = Dataset(x, {"kind": kind, "other": other, "shade": x[:, 5]}, default="kind")
+    data = whole[slice(0, 200)], whole[slice(200, 400)]  # both factors balanced in each
+    found = evaluate(Parted(), *data, **QUICK)
+    for name, own, others, z in (("kind", True, True, False), ("other", False, False, True)):
+        factor = found.factors[name]
+        assert [factor.parts[which].beats_chance for which in ("own", "others")] == [own, others]
+        assert factor.leakage["z"].beats_chance == z
+    assert found.factors["shade"].parts == {}
+    assert [c.partition(":")[0] for c in found.caveats if "part" in c or "z tells" in c] == [
+        "Other parts of s tell the kind",
+        "The part of s for the other does not tell it",
+        "z tells the other",
+    ]
+    again = Evaluation.from_dict(json.loads(json.dumps(found.as_dict())))
+    assert again == found
+    assert [row.half for row in summary.probes(found)][:4] == ["s", "z", "s, its part", "s, other parts"]
+    console = Console(width=80, file=io.StringIO())
+    console.print(found.table())
+    assert console.file.getvalue().count("s, other") == 2
+    part = found.evidence["s"]
+    monkeypatch.setattr(Parted, "parts_of_s", {})
+    assert evaluate(Parted(), *data, **QUICK).evidence["s"] != part
 
 
 def test_evaluation_measures_what_it_says(run, parts, found):
@@ -949,7 +991,7 @@ def test_a_method_without_s(tmp_path, sketched, parts):
     found = evaluate(method, *parts, **QUICK)
     path = report.write(tmp_path / "r.html", method=method, train=parts[0], test=parts[1], evaluation=found)
     assert left_out(path) == WALKS | {
-        "swap", "interpolation", "generation", "synthesis", "walk-s", "points", "few-shot", "losses"
+        "swap", "interpolation", "generation", "synthesis", "walk-s", "points", "few-shot", "together", "losses"
     }  # fmt: skip
     assert "One code, no split" in read(path).text
 
@@ -959,7 +1001,7 @@ def test_a_method_with_a_background(tmp_path, sketched):
     method = methods.Contrastive.build(train.shape, s=2, z=2)
     found = evaluate(method, train, test, **QUICK)
     path = report.write(tmp_path / "r.html", method=method, train=train, test=test, evaluation=found)
-    assert left_out(path) == {"points", "evidence", "few-shot", "losses"}
+    assert left_out(path) == {"points", "evidence", "few-shot", "together", "losses"}
     assert "Size of s on the background" in read(path).text
 
 
@@ -968,7 +1010,8 @@ def test_methods_that_lack_a_part(tmp_path, sketched):
     for method, absent in (
         (
             Given(),
-            {"prior", "synthesis", "walk-s", "class-walk-s", "inpainting", "points", "evidence", "few-shot", "losses"},
+            {"prior", "synthesis", "walk-s", "class-walk-s", "inpainting", "points"}
+            | {"evidence", "together", "few-shot", "losses"},
         ),
         (Blind(), set(report.PICTURES) - {"generation", "class-walk-z"}),
     ):

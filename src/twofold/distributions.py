@@ -172,13 +172,15 @@ class Likelihood:
     `kind` is "gaussian", "laplace" or "bernoulli" (pixels in [0, 1] as probabilities). `scale` is the Gaussian's
     standard deviation, or the Laplacian's mean absolute deviation. A Gaussian `scale` of None is the best one for the
     batch, sqrt(mean squared error), so that no weight depends on the data (the optimal sigma-VAE of Rybkin et al.,
-    2021). A decoder that gives a `Gaussian` over pixels brings its own variance.
+    2021). A decoder that gives a `Gaussian` over pixels brings its own variance: leave `scale` out there.
+    Raises `InputError` for values that don't fit, beside such a decoder at the first loss.
 
     A `kind` of None is Ruiz19's "laplace" for images (with None for a scale its 0.01 on [-1, 1], 0.005 on ours),
     "gaussian" for vectors (0.1: on tables of few columns the batch's own scale lets both codes collapse).
     """
 
-    def __init__(self, kind: str | None, scale: float | None):
+    def __init__(self, kind: str | None, scale: float | None, usual: float | None = None):
+        self.usual = usual  # a method's default scale: who left it out is not told to do so
         self.of: dict[bool, Likelihood] = {}  # by whether observations are vectors
         if kind is None:
             self.of = {
@@ -196,11 +198,15 @@ class Likelihood:
 
     def __call__(self, decoded: Tensor | Gaussian, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """`[N]`. `mask [N]` (1 counts, 0 is padding) matters only where the batch decides the scale."""
-        if self.of:
-            return self.of[x.ndim == 2](decoded, x, mask)
         if isinstance(decoded, Gaussian):
+            for name, value, silent in (("likelihood", self.kind, "gaussian"), ("scale", self.scale, self.usual)):
+                if value not in (None, silent):
+                    told = "the decoder gives each pixel's variance itself, leave likelihood and scale out"
+                    raise InputError(f"{name}: {value!r}; {told}")
             pixels = 0.5 * ((x - decoded.mean).square() / decoded.variance + decoded.log_var + LOG_2PI)
             return pixels.flatten(1).sum(1)
+        if self.of:
+            return self.of[x.ndim == 2](decoded, x, mask)
         decoded, d = _full(decoded), math.prod(x.shape[1:])
         if self.kind == "bernoulli":
             try:

@@ -1,5 +1,11 @@
 """Errors that a user can act on. Each message is one line: the argument, the value it had, and what would be right."""
 
+from __future__ import annotations
+
+import math
+from numbers import Integral
+from typing import Any
+
 
 class TwofoldError(Exception):
     """Base of all that twofold raises on purpose; the command line prints it as one line and exits with `status`."""
@@ -31,6 +37,15 @@ def shown(value: object, limit: int = 60) -> str:
         return f"shape {tuple(value.shape)}, {str(value.dtype).removeprefix('torch.')}"  # pyright: ignore
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """`value`, if it is a whole number in low..high; `InputError` otherwise."""
+    good = isinstance(value, Integral) and not isinstance(value, bool)
+    if not good or not low <= int(value) <= (math.inf if high is None else high):
+        told = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise InputError(f"{name}: {shown(value)}; expected a whole number {told}")
+    return int(value)
 
 
 def choose(name: str, value: object, options) -> None:

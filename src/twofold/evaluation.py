@@ -52,6 +52,9 @@ def evaluate(
     from a reference set (and others, where `background` is given, to compare), the distance of target and background in
     z, the size of s on the background, and whether a probe tells the two apart.
 
+    Where s has a part for each of several groupings whose names are factors: what that part tells of its factor, and
+    what the other parts do. What is put together, below, is then the part of `factor`.
+
     Of methods that learn from groups (and from images alone, to compare): what the codes of several observations of a
     class tell together, and, where classes are new, how well few examples identify them.
 
@@ -118,6 +121,7 @@ def evaluate(
     codes: _Codes | None = None
     swap = contrast = y = other = mixed = None
     outputs: dict[str, Tensor] = {}
+    cuts: dict[str, slice] = getattr(method, "parts_of_s", {})
     shown = {"progress": progress} if hasattr(method, "infer") else {}  # a descent takes minutes
     with Progress("evaluate", len(chosen) + 6, progress) as bar:
         try:
@@ -138,7 +142,8 @@ def evaluate(
                 skipped[f"factor {name}"] = str(reason)
             else:
                 points = cluster_points if clustering else 0
-                measured = probing.measure(task, probes, points, cluster_seeds, name == factor, seed)
+                maps, part = name == factor, cuts.get(name)
+                measured = probing.measure(task, probes, points, cluster_seeds, maps, seed, part)
                 found[name] = replace(measured, unit=train.units.get(name, ""))
             bar.update(i + 2)
         judges, free, without = None, torch.arange(len(held)), {}
@@ -202,7 +207,10 @@ def evaluate(
         if codes and codes.posteriors and factor in chosen and classes is not None and not classes.is_floating_point():
             rule = None if hasattr(method, "infer") else getattr(method, "evidence", "product")
             seen = train.factors[factor].unique()
-            evidence, few_shot, refused = accumulation.accumulated(codes.posteriors, classes, rule, seen, seed)
+            halves = codes.posteriors
+            if factor in cuts:  # the other parts of s accumulate over other groups
+                halves = halves | {"s": halves["s"][:, cuts[factor]]}
+            evidence, few_shot, refused = accumulation.accumulated(halves, classes, rule, seen, seed)
             skipped |= refused
         bar.update(len(chosen) + 6)
     return Evaluation(

@@ -26,6 +26,8 @@ class Factor:
     linear: dict[str, Probe] = field(default_factory=dict)
     """The linear probe of each half, as papers report it: accuracies, or errors in `unit`. The strongest may be it."""
     unit: str = ""
+    parts: dict[str, Probe] = field(default_factory=dict)
+    """Where s has a part for this grouping: the strongest probe of that part ("own"), and of all others ("others")."""
 
     def told(self, half: str) -> Probe:
         """What a verdict rests on: the probe chosen without the test part, or the linear one, where only that one beats
@@ -145,7 +147,7 @@ def _retrieval(r: Mapping[str, Any]) -> Retrieval:
 
 
 def _factor(part: Mapping[str, Any]) -> Factor:
-    read = {"leakage": _probe, "clustering": _cluster, "retrieval": _retrieval, "linear": _probe}
+    read = {"leakage": _probe, "clustering": _cluster, "retrieval": _retrieval, "linear": _probe, "parts": _probe}
     halves = {name: {h: one(p) for h, p in part.get(name, {}).items()} for name, one in read.items()}
     return Factor(**halves, note=part["note"], unit=part.get("unit", ""))
 

@@ -43,7 +43,10 @@ def learn(
         x = torch.cat([torch.as_tensor(np.asarray(part.x[:])) for part in (train, more)])
         factors = {name: torch.cat([y, more.factors[name]]) for name, y in factors.items()}
     for name, y in list(factors.items()):
-        reason = "" if _covers(y, test.factors[name][free]) else "held-out classes that it could not learn"
+        wanted = test.factors[name][free]
+        reason = "" if _covers(y, wanted) else "held-out classes that it could not learn"
+        if not (reason or wanted.is_floating_point()) and len(wanted[wanted >= 0].unique()) < 2:
+            reason = "the held-out observations to judge are of one class only"
         if len(y.unique() if y.is_floating_point() else y[y >= 0].unique()) < 2:
             reason = "one value only"
         if reason:

@@ -61,6 +61,9 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """`(s, z) -> x`: a body on the concatenated codes.
 
+    With `variance` the body gives twice the channels, and x is a `Gaussian` over pixels: its mean a sigmoid, its
+    log-variance 5 tanh, so that a pixel's standard deviation lies between exp(-2.5) = 0.08 and exp(2.5) = 12.
+
     A linear layer on the concatenation is the sum of one on each, which is how Mathieu16 joins the codes.
     """
 
@@ -288,6 +291,9 @@ ARCHITECTURES: dict[str, Mlp | Conv] = {
     "mlp": MLP,
     "conv": CONV,
     "bouchacourt18-mnist": Mlp((500,), nn.Tanh),
+    # Supplement 2.1, for photos of 64 x 64 with d = 50. It leaves two things open. How the codes come to the first of
+    # three transposed convolutions: here by a linear layer to 512 x 8 x 8 (an eighth of the image's side) and ReLU,
+    # without batch norm, though it says that "all four layers" have that. And the mean's range: here a sigmoid's.
     "bouchacourt18-faces": Conv(
         (64, 128, 256, 512),
         kernel=4,

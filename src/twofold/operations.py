@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from twofold.arrays import gather, observations
-from twofold.errors import InputError, choose, shown
+from twofold.errors import InputError, choose, shown, whole
 from twofold.method import Code, Method
 
 Which = Literal["both", "s", "z"]
@@ -44,7 +44,7 @@ def interpolate(
     encode with them.
     """
     choose("which", which, ("both", "s", "z", "grid"))
-    _whole("steps", steps, 2)
+    whole("steps", steps, 2)
     single = len(_shape(a)) == len(method.shape)
     y_a, y_b = (None if y is None else torch.as_tensor(y).reshape(-1) for y in (y_a, y_b))
     a, b = (method.encode(v[None] if single else v, y) for v, y in ((_array(a), y_a), (_array(b), y_b)))
@@ -76,9 +76,9 @@ def generate(
     with them. `seed` makes it reproducible; with or without, PyTorch's own generator is left alone.
     Raises `UnsupportedError` where the method has no such source of s.
     """
-    _whole("n", n, 1)
+    whole("n", n, 1)
     if seed is not None:
-        _whole("seed", seed, 0)
+        whole("seed", seed, 0)
     if y is not None and examples is not None:
         raise InputError("y, examples: both given; s comes from one of the two")
     if y is not None:
@@ -167,11 +167,6 @@ def reconstruct(method: Method, x, which: Which = "both", y=None) -> Tensor:
     if which == "s":
         code = Code(code.s, torch.zeros_like(code.z))
     return method.decode(code)
-
-
-def _whole(name: str, value, least: int) -> None:
-    if not isinstance(value, Integral) or value < least:
-        raise InputError(f"{name}: {value!r}; expected a whole number of at least {least}")
 
 
 def _array(x):

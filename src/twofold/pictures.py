@@ -19,9 +19,10 @@ from twofold.errors import UnsupportedError
 from twofold.method import Code, Method
 from twofold.metrics.common import sample
 from twofold.subject import Subject
-from twofold.supervision import Labels
+from twofold.supervision import Groups, Labels
 
 ACROSS, DOWN, STEPS, CLASSES = 9, 6, 8, 10  # tiles
+TOGETHER = 20  # observations of a class
 
 
 def _pixels(part: Dataset) -> Tensor:
@@ -229,6 +230,28 @@ def _evidence(on: Subject) -> Figure:
     return curves.evidence_curves(on.evaluation.evidence)
 
 
+def _together(on: Subject) -> Figure:
+    """s of one observation, and s of its class's held-out observations put together, each with its own z."""
+    name = type(on.method).__name__
+    if on.method.supervision is not Groups or hasattr(on.method, "infer") or getattr(on.method, "parts_of_s", {}):
+        why = "s has parts for several groupings" if on.method.supervision is Groups else "it learns from no groups"
+        raise UnsupportedError(f"{name}: {'a descent for each group' if hasattr(on.method, 'infer') else why}")
+    on.two_halves()
+    part = on.some(ACROSS)
+    if on.named(part) is None:
+        raise UnsupportedError(f"{on.test.name} has no classes to put together")
+    y, classes = on.test.factors[str(on.factor)], part.factors[str(on.factor)]
+    alike = {k: (y == k).nonzero()[:TOGETHER, 0] for k in classes.unique().tolist()}
+    s = {
+        k: operations.accumulate(on.method, on.test[rows].x, torch.zeros(len(rows), dtype=torch.long)).s
+        for k, rows in alike.items()
+    }
+    code = on.encode(part)
+    put = on.method.decode(Code(torch.cat([s[k] for k in classes.tolist()]), code.z))
+    rows = {"original": _pixels(part), "by itself": on.method.decode(code), "with its group": put}
+    return figures.image_grid(torch.stack([*rows.values()]), rows=[*rows], row_breaks=(1,))
+
+
 def _few_shot(on: Subject) -> Figure:
     if not on.evaluation.few_shot:
         raise UnsupportedError("no groups that training never saw were identified")
@@ -344,6 +367,13 @@ PICTURES = {
         "them (samples, of at most 20 classes); single z: each observation keeps its own. Bands are one standard "
         "deviation over trials, dotted lines chance. s should rise with k; z, put together, should stay at chance.",
         _evidence,
+    ),
+    "together": Picture(
+        "With the evidence of its group",
+        f"Held-out originals, what comes back through their own code, and through the s of up to {TOGETHER} held-out "
+        "observations of their class put together, with their own z. The last row should show what the group has in "
+        "common, and each observation's rest.",
+        _together,
     ),
     "few-shot": Picture(
         "Who is it?",

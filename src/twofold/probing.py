@@ -10,14 +10,17 @@ import torch
 from torch import Tensor
 
 from twofold import judging, metrics
+from twofold.accumulation import FEWEST
 from twofold.data import Dataset
 from twofold.findings import Factor
 from twofold.method import Code
+from twofold.metrics import Probe
 from twofold.metrics.common import Skip, take
 from twofold.metrics.leakage import family
 
 MANY = 50  # classes; beyond, no linear probe (slow) and no clusters
 KS = (1, 5, 10)  # neighbours retrieved
+LEARN, TEST, ONE = 10, 2, 3  # known values that probes take: to learn from, to test them, and of some class to learn
 
 
 class Task(NamedTuple):
@@ -30,6 +33,26 @@ class Task(NamedTuple):
     whole: Code
     y_whole: Tensor
     note: str
+
+
+def too_few(y: Tensor) -> str:
+    """What held-out classes `y [N]`, none of which training sees, are too few for; empty where they are enough."""
+    counts = y[y >= 0].bincount()
+    counts = counts[counts > 0]
+    learn, test = (counts + 1) // 2, counts // 2  # halves of each class: see `task`
+    probed = len(counts) > 1 and learn.sum() >= LEARN and test.sum() >= TEST and learn.max() >= ONE
+    enough = {
+        "leakage": bool(probed),
+        "few-shot identification": int((counts > 1).sum()) > 1,
+        "evidence": int((counts >= FEWEST).sum()) > 1,
+    }
+    lacking = [what for what, can in enough.items() if not can]
+    if not lacking:
+        return ""
+    return (
+        f"{int(counts.sum())} observations of {len(counts)} classes are too few to measure {', '.join(lacking)}; "
+        f"{2 * LEARN} in all, {FEWEST} of each class, are enough"
+    )
 
 
 def strangers(fit: Dataset, held: Dataset, names: list[str], lacked: str) -> tuple[set[str], dict[str, str]]:
@@ -90,16 +113,19 @@ def task(
 
 
 def _varies(y_train: Tensor, y_test: Tensor, names: Sequence[str]) -> None:
-    if len(y_test) < 2 or len(y_train) < 10:
+    if len(y_test) < TEST or len(y_train) < LEARN:
         raise Skip(f"{len(y_train)} known values to train a probe on and {len(y_test)} to test it; too few")
     if len(y_train.unique()) < 2:
         value = y_train[0].item()
         raise Skip(f"it has one value only, {names[int(value)] if names else value}")
-    if not y_train.is_floating_point() and y_train.bincount().max() < 3:
+    if not y_train.is_floating_point() and y_train.bincount().max() < ONE:
         raise Skip("no class has the three observations that a probe needs")
 
 
-def measure(task: Task, probes: Sequence[str], points: int, seeds: int, map_too: bool, seed: int) -> Factor:
+def measure(
+    task: Task, probes: Sequence[str], points: int, seeds: int, map_too: bool, seed: int, part: slice | None = None
+) -> Factor:
+    """part: the columns of s that are about this factor, where s is divided."""
     notes, classes = [task.note] if task.note else [], not task.y_train.is_floating_point()
     count = len(task.y_train.unique()) if classes else 0
     if count > MANY and len(probes) > 1 and "linear" in probes:
@@ -115,4 +141,12 @@ def measure(task: Task, probes: Sequence[str], points: int, seeds: int, map_too:
                 clusters[half] = metrics.clustering(code, task.y_whole, None, map_too, seeds, seed, points)
     strongest = {half: next(iter(results.values())) for half, results in tried.items()}
     linear = {half: results["linear"] for half, results in tried.items() if "linear" in results}
-    return Factor(strongest, clusters, retrieval, "; ".join(notes), linear)
+    parts = {} if part is None else _parts(task, part, probes, seed)
+    return Factor(strongest, clusters, retrieval, "; ".join(notes), linear, parts=parts)
+
+
+def _parts(task: Task, part: slice, probes: Sequence[str], seed: int) -> dict[str, Probe]:
+    rest = [i for i in range(task.train.s.shape[1]) if i not in range(part.start, part.stop)]
+    train, test = (Code(code.s[:, part], code.s[:, rest]) for code in (task.train, task.test))
+    told = metrics.leakage(train, task.y_train, test, task.y_test, seed, probes)
+    return {"own": told["s"], "others": told["z"]}

@@ -9,6 +9,8 @@ from twofold.findings import interval, number
 from twofold.metrics import Retrieval
 from twofold.verdict import Evaluation
 
+PARTS = {"own": "its part", "others": "other parts"}
+
 
 class Row(NamedTuple):
     factor: str
@@ -40,6 +42,10 @@ def probes(evaluation: Evaluation) -> list[Row]:
                     probe=p.kind + ("" if p.converged else ", not converged"),
                 )
             )
+        for which, p in found.parts.items():
+            half, kind = f"s, {PARTS[which]}", p.kind + ("" if p.converged else ", not converged")
+            bits = "" if p.information is None else f"{p.information:.2f} of {p.entropy:.2f}"
+            rows.append(Row(name, "", half, interval(p), number(p.chance, p), bits, "", "", kind))
     return rows
 
 

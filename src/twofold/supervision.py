@@ -26,7 +26,7 @@ from torch import Tensor
 
 from twofold.arrays import Observations, Rows, gather, generator, identities, observations
 from twofold.arrays import classes as whole_numbers
-from twofold.errors import InputError
+from twofold.errors import InputError, whole
 
 
 class ImagesDraw(NamedTuple):
@@ -267,8 +267,7 @@ class Groups(Supervision):
         self.names, alone = list(named), len(named) == 1
         checked = [_groups(ids, self.n, "group" if alone else f"group {name}") for name, ids in named.items()]
         sizes = [np.bincount(dense) for _, dense in checked]
-        if not isinstance(per_group, Integral) or per_group < 1:
-            raise InputError(f"per_group: {per_group}; expected a whole number of at least 1")
+        per_group = whole("per_group", per_group, 1)
         self.ids = checked[0][0]
         self.group = torch.from_numpy(np.stack([dense for _, dense in checked], 1))  # [N, P]
         self.counts = [len(each) for each in sizes]

@@ -100,7 +100,7 @@ class Evaluation:
             found.append("Reconstructions are no better than the mean training observation.")
         for half in self._unused:
             found.append(f"{half} is hardly used: reconstructions without it are as good.")
-        found += self._told_by_judges()
+        found += self._told_by_judges() + self._told_by_parts()
         if back := self.background:
             if self.sizes[0] and back.s_background > 0.25 * back.s_target:
                 size = f"{back.s_background:.2g} beside {back.s_target:.2g} on the target"
@@ -123,6 +123,22 @@ class Evaluation:
         made = self.generation.get("class")
         if made and made.kept and not made.kept.beats_chance:
             found.append(f"Observations generated for a class are not of that class: {interval(made.kept)}.")
+        return found
+
+    def _told_by_parts(self) -> list[str]:
+        """Of several groupings: is each told by its own part of s, and by nothing else?"""
+        found = []
+        for name, factor in self.factors.items():
+            told = factor.parts | {"z": factor.told("z")}
+            if not factor.parts:
+                continue
+            chance = f"chance {number(told['z'].chance, told['z'])}"
+            if not told["own"].beats_chance:
+                found.append(f"The part of s for the {name} does not tell it: {interval(told['own'])}, {chance}.")
+            if told["others"].beats_chance:
+                found.append(f"Other parts of s tell the {name}: {interval(told['others'])}, {chance}.")
+            if name != self.about and told["z"].beats_chance:  # else the headline says it
+                found.append(f"z tells the {name}: {interval(told['z'])}, {chance}.")
         return found
 
     @property
@@ -219,8 +235,11 @@ class Evaluation:
                     "" if p.information is None else f"{p.information:.2f}",
                     "" if c is None else f"{c.accuracy:.2f} ±{c.accuracy_spread:.2f}",
                     "" if r is None else f"{r.precision[5]:.2f}",
-                    end_section=half == "z",
+                    end_section=half == "z" and not factor.parts,
                 )
+            for which, p in factor.parts.items():
+                half, row = f"s, {which}", [interval(p), "", number(p.chance, p)]
+                table.add_row("", half, *row, end_section=which == "others")
         return table
 
     def _caption(self) -> str:

@@ -224,11 +224,24 @@ def _tell(cls: type[Method], train: Dataset, test: Dataset, told: Settings) -> N
     if train.empty:
         names = ", ".join(train.empty[:6]) + ", ..." * (len(train.empty) > 6)
         folder.note(f"{names}: no images there, so passed over")
+    if told.hold_out is not None and source.about(train, told) in (None, told.hold_out):
+        _tell_unseen(train, test, told.hold_out)
     if contrasted:
         from twofold.contrasting import too_few
 
         if few := too_few(*(part.apart(told.background) for part in (train, test))):
             folder.note(f"{few}; evaluate will leave it out")
+
+
+def _tell_unseen(train: Dataset, test: Dataset, name: str) -> None:
+    """That more than a fifth of the classes is held out, or too few observations to measure all."""
+    from twofold.probing import too_few
+
+    kept, held = (len(y[y >= 0].unique()) for y in (train.factors[name], test.factors[name]))
+    if held != kept + held - round(0.8 * (kept + held)):
+        folder.note(f"{held} of {kept + held} classes of {name} are held out, as one could be told from no other")
+    if few := too_few(test.factors[name]):
+        folder.note(f"held out of {name}: {few}")
 
 
 def _evaluate(run: Path, kept: folder.Kept, seed: int, background: str | None) -> tuple[Evaluation, str]:

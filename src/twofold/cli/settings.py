@@ -54,7 +54,8 @@ class Settings:
         str | None, flag(DATA, "What s is to be about: the labels, groups or pairs; A,B: several groupings (ml-vae).")
     ] = None
     hold_out: Annotated[
-        str | None, flag(DATA, "FACTOR: keep a fifth of its classes (people, objects) apart, whole, in place of rows.")
+        str | None,
+        flag(DATA, "FACTOR: keep a fifth of its classes (people, say; two at least) apart, in place of rows."),
     ] = None
     background: Annotated[str | None, flag(DATA, "FACTOR=VALUE: the rows that are the reference set.")] = None
     per_group: Annotated[int | None, count(DATA, "Members of a group in a draw, at most; 8 unless given.")] = None

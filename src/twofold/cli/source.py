@@ -34,13 +34,13 @@ def kind(cls: type[Method]) -> str:
 def parts(told: Settings) -> tuple[Dataset, Dataset]:
     """The data to train on and those held out: the first and last of the authors' parts, else 80 and 20 % at random,
     with their share of the background each (of a table, of the classes of all its columns, so that every method has the
-    same split); or 80 and 20 % of the classes of the factor to hold out."""
+    same split); or 80 and 20 % of the classes of the factor to hold out, as `_share` says."""
     whole = _data(told)
     if told.hold_out is not None:
         if not whole.classes():
             raise InputError(f"hold_out: {told.hold_out!r}; {whole.name} has no classes to hold out")
         choose("hold_out", told.hold_out, whole.classes())
-        train, test = whole.split((0.8, 0.2), seed=told.seed, by=told.hold_out)
+        train, test = whole.split(_share(whole, told, told.hold_out), seed=told.seed, by=told.hold_out)
         return train, test
     try:
         split = whole.split("official")
@@ -50,6 +50,25 @@ def parts(told: Settings) -> tuple[Dataset, Dataset]:
         even = sorted(few) if whole.scaling is not None else [column] * (column in few)
         split = whole.split((0.8, 0.2), seed=told.seed, stratify=even or None)
     return split[0], split[-1]
+
+
+def _share(whole: Dataset, told: Settings, name: str) -> tuple[float, float]:
+    """A fifth of the classes of `name`, but at least two where s is about it: one could be told from no other."""
+    y = whole.factors[name]
+    count, fewest = len(y[y >= 0].unique()), 2 if about(whole, told) in (None, name) else 1
+    if count < 2 * fewest:
+        each = ("one", "two")[fewest - 1]
+        raise InputError(
+            f"hold_out: {name!r} has {count} class{'es' * (count != 1)}; expected at least {2 * fewest}: {each} to "
+            f"train on and {each} to hold out"
+        )
+    held = max(fewest, count - round(0.8 * count))
+    return 1 - held / count, held / count
+
+
+def about(data: Dataset, told: Settings) -> str | None:
+    """The factor that s is to be about; of several, the first."""
+    return listed(told.factor)[0] if told.factor else data.default
 
 
 def _data(told: Settings) -> Dataset:
@@ -63,24 +82,25 @@ def _data(told: Settings) -> Dataset:
     for name, value in map(_option, told.data_option or ()):
         options[name] = [*_several(options[name]), *_several(value)] if name in options else value
     suffix, background = Path(told.data).suffix.lower(), told.background or ""
-    if told.factor and suffix in COLUMNS:
-        first, *others = listed(told.factor)
-        options.setdefault("factor", first)
-        if others and suffix in COLUMNS[:2]:  # all of an archive's arrays are factors anyway
-            options.setdefault("factors", others)
+    named = listed(told.factor) if told.factor and suffix in COLUMNS else []
     if suffix in COLUMNS[:2]:
-        columns = [background.partition("=")[0].strip()] if "=" in background else []
+        columns = [*named, *([background.partition("=")[0].strip()] if "=" in background else [])]
         columns += [told.hold_out] if told.hold_out else []
         if columns:
             options["factors"] = [*_several(options.get("factors", [])), *columns]
+    elif named and "factors" in options:  # all of an archive's arrays are factors unless told
+        options["factors"] = [*_several(options["factors"]), *named]
     try:
-        return load(told.data, root=told.data_dir, download=told.download, **options)
+        data = load(told.data, root=told.data_dir, download=told.download, **options)
     except MissingFileError:
         raise
     except InputError as error:
         keyword = re.search(r"\b([a-z]+)=", str(error))
         hint = f" (here: --data-option {keyword[1]}=...)" if keyword else ""
         raise InputError(f"{error}{hint}") from None
+    if named and "factor" not in options and named[0] in data.classes():
+        data.default = named[0]  # not before it is read: whether it is a number is for `supervision` to say
+    return data
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -127,7 +147,14 @@ def supervision(cls: type[Method], data: Dataset, told: Settings, held: Dataset 
             raise InputError(f"{name}: {getattr(told, name)!r}; {cls.name} learns from {kind(cls)}; it is for {able}")
     names = [] if told.factor is None else listed(told.factor) if kind(cls) == "groups" else [told.factor]
     for name in names:
-        choose("factor", name, data.factors)
+        if name not in data.factors:
+            choose("factor", name, data.classes() if "factor" in takes else data.factors)
+        if "factor" in takes and name not in data.classes():
+            known, number = ", ".join(data.classes()) or "there is none", float(data.factors[name][0])
+            raise InputError(
+                f"factor: {name!r} holds real numbers, such as {number:g}; {cls.name} learns from {kind(cls)}, which a "
+                f"column of classes tells (text or whole numbers): {known}"
+            )
     flags = {name: getattr(told, name) for name in takes if getattr(told, name) is not None}
     if len(names) > 1:
         flags["factor"] = names

@@ -9,10 +9,9 @@ import numpy as np
 
 from twofold.arrays import generator
 from twofold.data.dataset import Dataset
-from twofold.data.options import whole
 from twofold.data.photos import Photos, up_to
 from twofold.data.registry import Files, builtin
-from twofold.errors import InputError
+from twofold.errors import InputError, whole
 
 FOLDER = "Manually_Annotated_Images"
 LISTS = ("training.csv", "validation.csv")

@@ -7,10 +7,9 @@ import torch
 
 from twofold.data.dataset import Dataset
 from twofold.data.npz import archive
-from twofold.data.options import whole
 from twofold.data.pixels import resized
 from twofold.data.registry import Files, builtin
-from twofold.errors import InputError
+from twofold.errors import InputError, whole
 
 
 @builtin(

@@ -10,10 +10,9 @@ import numpy as np
 
 from twofold.arrays import generator
 from twofold.data.dataset import Dataset
-from twofold.data.options import whole
 from twofold.data.photos import Photos, up_to
 from twofold.data.registry import Files, builtin
-from twofold.errors import InputError, choose
+from twofold.errors import InputError, choose, whole
 
 FOLDER = "img_align_celeba"
 LISTS = ("list_attr_celeba.txt", "list_eval_partition.txt")

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from twofold.arrays import Observations, Rows, generator, observations
 from twofold.arrays import factor as checked
-from twofold.data.options import class_number, whole
-from twofold.errors import InputError, choose, shown
+from twofold.data.options import class_number
+from twofold.errors import InputError, choose, shown, whole
 from twofold.supervision import Groups, Images, Labels, Reference, Triplets
 
 if TYPE_CHECKING:
@@ -196,7 +196,8 @@ class Dataset:
         The classes of `stratify` (the default factor unless given; of several factors, of each within those before it)
         are dealt out evenly: each part has its share of each class, to a row or two, while the parts' sizes are exact.
         With `by`, a factor of classes, the parts share none of them: `split((0.7, 0.1, 0.2), by="car")` keeps 20 % of
-        the cars unseen. The background is split alike, at random.
+        the cars unseen; rows whose class is not known (-1) go to the first part. Of few classes a part may get one,
+        which can be told from no other. The background is split alike, at random.
 
         `split("official")` gives the authors' parts, where there are such.
         """
@@ -234,8 +235,8 @@ class Dataset:
                 raise InputError(f"by, stratify: {by!r} and {name!r}; give one of the two")
         if by is not None:
             choose("by", by, self.classes())
-            ids, key = np.unique(self.factors[by].numpy(), return_inverse=True)
-            order = random.permutation(len(ids))
+            key = self.factors[by].numpy()
+            order = random.permutation(np.unique(key[key >= 0]))
         else:
             order, key = random.permutation(len(self)), None
             even = names or ([] if self.default is None else [self.default])
@@ -248,7 +249,10 @@ class Dataset:
             if not len(part):
                 what = f"the {len(order)} classes of {by!r}" if by else f"{len(order)} observations"
                 raise InputError(f"fractions: {fraction:g} of {what} is none; expected at least one in each part")
-        return [np.sort(part) if key is None else np.flatnonzero(np.isin(key, part)) for part in parts]
+        if key is None:
+            return [np.sort(part) for part in parts]
+        parts[0] = np.append(parts[0], -1)
+        return [np.flatnonzero(np.isin(key, part)) for part in parts]
 
     @cached_property
     def hash(self) -> str:

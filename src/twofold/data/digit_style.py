@@ -14,10 +14,9 @@ from twofold.data.dataset import Dataset
 from twofold.data.digits import digits as load_digits
 from twofold.data.mnist import SHA256
 from twofold.data.mnist import mnist as load_mnist
-from twofold.data.options import whole
 from twofold.data.pixels import resized
 from twofold.data.registry import Files, builtin
-from twofold.errors import InputError
+from twofold.errors import InputError, whole
 
 DRAWN = 64  # the paper's size; everything is drawn at it, whatever is asked for
 WIDEST = 10

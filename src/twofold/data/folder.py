@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from twofold.data.dataset import Dataset
-from twofold.data.options import whole
 from twofold.data.pixels import as_mode, is_grey
-from twofold.errors import InputError, choose, shown
+from twofold.errors import InputError, choose, shown, whole
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 

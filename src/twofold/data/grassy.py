@@ -11,10 +11,10 @@ from twofold.data.dataset import Dataset
 from twofold.data.digits import digits as load_digits
 from twofold.data.mnist import SHA256
 from twofold.data.mnist import mnist as load_mnist
-from twofold.data.options import fraction, whole
+from twofold.data.options import fraction
 from twofold.data.pixels import resized
 from twofold.data.registry import Files, builtin
-from twofold.errors import InputError, shown
+from twofold.errors import InputError, shown, whole
 
 EDGE = 384  # the photograph's rows above it are for training, those below for testing
 FACTORS = {"factors": ("digit", "brightness"), "default": "digit", "background": True}

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 
 from twofold.data.dataset import Dataset
-from twofold.data.options import whole
 from twofold.data.pixels import resized
 from twofold.data.registry import Files, builtin
-from twofold.errors import InputError, shown
+from twofold.errors import InputError, shown, whole
 
 PARTS = {  # the parts' instances stand in their names
     "training": "smallnorb-5x46789x9x18x6x2x96x96-training",

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from twofold.errors import InputError, choose
-
-
-def whole(name: str, value: object, low: int, high: int | None = None) -> int:
-    """`value`, if it is a whole number in low..high; `InputError` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low or (high and value > high):
-        raise InputError(f"{name}: {value!r}; expected a whole number, {low} {f'to {high}' if high else 'or more'}")
-    return int(value)
 
 
 def fraction(name: str, value: object) -> float:

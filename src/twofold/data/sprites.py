@@ -10,10 +10,9 @@ from torch import Tensor
 
 from twofold.data.dataset import Dataset
 from twofold.data.npz import archive
-from twofold.data.options import whole
 from twofold.data.pixels import resized
 from twofold.data.registry import Files, builtin
-from twofold.errors import InputError, choose
+from twofold.errors import InputError, choose, whole
 
 ANIMATIONS = ("walk", "thrust", "spellcast", "slash", "shoot")
 ATTRIBUTES = ("gender", "body", "armor", "hair", "arm", "greaves", "weapon")

@@ -101,10 +101,13 @@ def table(
     if first.startswith("Unnamed") and frame[first].dtype.kind in "iu" and frame[first].is_unique:
         frame = frame.drop(columns=first)
     named = [*([factors] if isinstance(factors, str) else factors), *([factor] if factor else [])]
-    for name in named:
-        choose("factor", name, frame.columns)
     floats = frame.select_dtypes("floating")
     frame[floats.columns] = floats.where(np.isfinite(floats))
+    real = [name for name in floats if np.any(frame[name].dropna().to_numpy() % 1)]
+    for name in named:
+        if name not in frame.columns:
+            whole = [column for column in frame.columns if column not in real]
+            choose("factor", name, [*whole, *(f"{column} (real numbers)" for column in real)])
     numeric = [c for c in frame.columns if pd.api.types.is_numeric_dtype(frame[c]) and frame[c].dtype != bool]
     columns = [c for c in numeric if c not in named]
     others = [c for c in frame.columns if c not in columns]
@@ -119,6 +122,11 @@ def table(
     frame, done = _complete(path, frame, columns, missing, scale)
     values = torch.from_numpy(frame[columns].to_numpy(np.float64, copy=True))
     known = {name: _factor(path, frame[name], name in measured) for name in others}
+    if factor and known[factor][0].dtype.kind == "f":
+        raise InputError(
+            f"factor: {factor!r} holds real numbers; the default of labels(), groups() and triplets() is of classes. "
+            f"To measure what codes tell of it, pass factors={factor!r}"
+        )
     scaling = _scaling(columns, values, scale, known)._replace(**done)
     return Dataset(
         scaling.apply(values),

@@ -6,8 +6,8 @@ import numpy as np
 
 from twofold.arrays import generator
 from twofold.data.dataset import Dataset
-from twofold.data.options import whole
 from twofold.data.registry import builtin
+from twofold.errors import whole
 
 
 @builtin(

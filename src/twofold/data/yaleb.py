@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from twofold.data.dataset import Dataset
-from twofold.data.options import whole
 from twofold.data.registry import Files, builtin
-from twofold.errors import InputError
+from twofold.errors import InputError, whole
 
 FACTORS = {"subject": "yaleB{:02d}", "pose": "P{:02d}", "azimuth": "{}", "elevation": "{}"}  # and their classes' names
 NAME = re.compile(r"yaleB(\d\d)_P(\d\d)A([+-]\d{3})E([+-]\d\d)\.pgm")

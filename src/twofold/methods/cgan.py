@@ -9,7 +9,7 @@ import torch
 from twofold import discriminators, networks
 from twofold.distributions import picture
 from twofold.divergences import gan_fake, gan_generator, gan_real
-from twofold.errors import InputError, choose
+from twofold.errors import choose, whole
 from twofold.methods.conditional_vae import Conditional
 
 
@@ -42,9 +42,8 @@ class CGAN(Conditional):
     ):
         super().__init__(decoder=decoder)
         choose("loss", loss, ("hinge", "log"))
-        if not isinstance(n_critic, int) or n_critic < 1:
-            raise InputError(f"n_critic: {n_critic!r}; expected a whole number of at least 1")
-        self.disc, self._z, self.draws, self.loss, self.spectral = discriminator, z, n_critic, loss, spectral
+        self.disc, self._z, self.draws = discriminator, z, whole("n_critic", n_critic, 1)
+        self.loss, self.spectral = loss, spectral
 
     @classmethod
     def networks(cls, shape, s, z, classes, arch, spectral=True):

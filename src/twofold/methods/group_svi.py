@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sized
 from functools import partial
-from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -15,10 +15,10 @@ from twofold import networks
 from twofold.arrays import gather, generator
 from twofold.distributions import Gaussian, Likelihood, picture
 from twofold.divergences import gathered
-from twofold.errors import InputError
+from twofold.errors import InputError, whole
 from twofold.method import Code, Facts, Method, _using, number
 from twofold.progress import Progress
-from twofold.supervision import Groups, in_groups
+from twofold.supervision import Groups, groupings, in_groups
 
 
 class GroupSVI(Method):
@@ -62,9 +62,7 @@ class GroupSVI(Method):
         scale: float | None = None,
     ):
         super().__init__(None, decoder)
-        if not isinstance(inference_steps, Integral) or inference_steps < 1:
-            raise InputError(f"inference_steps: {inference_steps!r}; expected a whole number of at least 1")
-        self.inference_steps = inference_steps
+        self.inference_steps = whole("inference_steps", inference_steps, 1)
         self._sizes = (s, z)
         self.beta = beta
         self.nll = Likelihood(likelihood, scale)
@@ -77,8 +75,7 @@ class GroupSVI(Method):
 
     def bind(self, supervision):
         facts = dict(supervision.facts())
-        if "groupings" in facts:
-            raise InputError(f"group: {len(facts['groupings'])} groupings; group-svi takes one, ml-vae several")
+        _refuse_several(facts.get("groupings", ()))
         facts.setdefault("data", supervision.fingerprint() if isinstance(supervision, Groups) else None)
         known = self._facts
         super().bind(Facts(facts))
@@ -125,7 +122,7 @@ class GroupSVI(Method):
 
     def known_nll(self, decoded, x: Tensor) -> Tensor:
         """-log p(x | C, S) `[N]` with the pixel variance that training has found, whatever else is in the batch."""
-        if self.nll.kind == "gaussian" and self.nll.scale is None:
+        if self.nll.kind == "gaussian" and self.nll.scale is None and isinstance(decoded, Tensor):
             return Likelihood("gaussian", math.sqrt(max(float(self.variance), 1e-6)))(decoded, x)
         return self.nll(decoded, x)
 
@@ -152,7 +149,8 @@ class GroupSVI(Method):
         `group [N]`: any ids, whose members share one s; without, each observation is a group of its own. The rate goes
         from `lr` down to 0 (half a cosine). `batch_size` observations at a time, or a whole group where that is larger.
         `seed`: of the sampling noise, which all observations share. Returns `Code(s [groups, d_s], z [N, d_z])`, sorted
-        by id, on the CPU: means. Raises `InputError` for another shape or range, and for `steps` below 1.
+        by id, on the CPU: means. Raises `InputError` for another shape or range, several groupings, and where `steps`,
+        `lr` or `batch_size` are not positive.
         """
         q_C, q_S = self._descend(x, group, steps, lr, progress, batch_size, seed)
         return Code(q_C.mean, q_S.mean)
@@ -170,12 +168,16 @@ class GroupSVI(Method):
 
     def _descend(self, x, group, steps, lr, progress, batch_size, seed) -> tuple[Gaussian, Gaussian]:
         """Posteriors of all groups and observations, block by block; a block holds whole groups."""
-        x, steps = self._check(x), self.inference_steps if steps is None else steps
-        if not isinstance(steps, Integral) or steps < 1:
-            raise InputError(f"steps: {steps!r}; expected a whole number of at least 1")
-        steps = int(steps)
+        x, steps = self._check(x), whole("steps", self.inference_steps if steps is None else steps, 1)
+        batch_size, seed = whole("batch_size", batch_size, 1), whole("seed", seed, 0)
         number("lr", lr)
-        dense = torch.arange(len(x)) if group is None else torch.from_numpy(in_groups(group, len(x))[1])
+        if lr == 0:
+            raise InputError("lr: 0; expected a positive number")
+        dense = torch.arange(len(x))
+        if group is not None:
+            named = groupings(group, len(x))
+            _refuse_several(named)
+            dense = torch.from_numpy(in_groups(next(iter(named.values())), len(x))[1])
         sizes = dense.bincount()
         start = sizes.cumsum(0) - sizes
         order, block = dense.argsort(stable=True), start // batch_size
@@ -209,6 +211,11 @@ class GroupSVI(Method):
             if at % 50 == 0 or at == len(noise):
                 tell(at, float(loss.detach()))
         return [half.detach() for half in q]
+
+
+def _refuse_several(groupings: Sized) -> None:
+    if len(groupings) > 1:
+        raise InputError(f"group: {len(groupings)} groupings; group-svi takes one, ml-vae several")
 
 
 def _told(bar: Progress, done: int, groups: int, at: int, loss: float) -> None:

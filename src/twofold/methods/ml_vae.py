@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
@@ -48,12 +49,16 @@ class MLVAE(GroupedMethod):
     ):
         super().__init__(encoder, decoder, leakage, separate)
         choose("evidence", evidence, ("product", "mixture"))
+        if parts is not None and not (isinstance(parts, (tuple, list)) and all(isinstance(d, int) for d in parts)):
+            raise InputError(f"parts: {parts!r}; expected how many dimensions of s each grouping has, such as (6, 4)")
         self.evidence, self.parts, self.beta = evidence, parts, beta
         self.nll = Likelihood(likelihood, scale)
 
     def bind(self, supervision):
+        before, names = self.parts_of_s, list(supervision.facts().get("groupings", ["group"]))
+        if before and list(before) != names:  # a part would come to mean something else
+            raise InputError(f"group: {', '.join(names)}; s has parts for {', '.join(before)}, in that order")
         super().bind(supervision)
-        names = list((self._facts or {}).get("groupings", ["group"]))
         if self.parts is None and len(names) == 1:
             self._cuts = (slice(None),)
             return
@@ -65,6 +70,12 @@ class MLVAE(GroupedMethod):
         self._cuts = [slice(*ends) for ends in pairwise(accumulate(parts, initial=0))]
 
     _cuts = (slice(None),)  # of s, one for each grouping
+
+    @property
+    def parts_of_s(self) -> dict[str, slice]:
+        """Of several groupings: which columns of s are about each. Empty where there is one."""
+        names = (self._facts or {}).get("groupings", ())
+        return dict(zip(names, self._cuts)) if len(self._cuts) > 1 else {}
 
     def losses(self, draw):  # draw.x [G, K, *shape], draw.mask [G, K]
         G, K = draw.mask.shape
@@ -105,14 +116,17 @@ class MLVAE(GroupedMethod):
         return C, q_CG.kl(C, mask.T)  # the reconstruction's own samples, L = |G|
 
     def accumulate(self, x, group, y=None):
-        named = groupings(group, len(x))
-        if len(self._cuts) == 1 and len(named) == 1:
+        named, parts = groupings(group, len(x)), self.parts_of_s
+        if not parts and len(named) == 1:
             return super().accumulate(x, next(iter(named.values())), y)
         if len(named) != len(self._cuts):
             raise InputError(f"group: {len(named)} groupings; trained on {len(self._cuts)}, expected as many")
+        if isinstance(group, Mapping) and named.keys() != parts.keys():
+            raise InputError(f"group: {', '.join(named)}; expected the groupings trained on: {', '.join(parts)}")
+        each = [named[name] for name in parts] if isinstance(group, Mapping) else named.values()
         q_s, q_z = self.posterior(x, y)
         s = []
-        for part, (name, ids) in zip(self._cuts, named.items()):
+        for (name, part), ids in zip(parts.items(), each):
             of = torch.from_numpy(in_groups(ids, len(x), f"group {name}")[1])
             s.append(self._accumulate(q_s[:, part], of, int(of.max()) + 1)[of])  # pyright: ignore
         return Code(torch.cat(s, dim=1), q_z.mean)

@@ -32,7 +32,7 @@ class Score(Result):
     score: float  # accuracy, or mean absolute error
     low: float  # 95 % interval
     high: float
-    chance: float  # the best constant: the majority class, or the median, of the judge's training observations
+    chance: float  # the best constant: of the classes tested, the one that training had most; or training's median
     metric: str  # "accuracy" or "mae"
     n: int
     per_class: dict[Any, float] | None = None  # accuracy within each class that should be there
@@ -54,8 +54,8 @@ class Score(Result):
 class Classifier:
     """Tells the classes of a factor. `classes [C]`: as they were given, sorted."""
 
-    def __init__(self, judges: Judges, name: str, classes: np.ndarray, majority: Any):
-        self._judges, self._name, self.classes, self._majority = judges, name, classes, majority
+    def __init__(self, judges: Judges, name: str, classes: np.ndarray, counts: np.ndarray):
+        self._judges, self._name, self.classes, self._counts = judges, name, classes, counts
 
     def probabilities(self, x) -> np.ndarray:
         """p(class | x) `[N, C]` of observations `x [N, *shape]`."""
@@ -85,12 +85,14 @@ class Classifier:
         if len(strange):
             raise InputError(f"y: the judge never saw {_some(strange)}; train it on every class that is tested")
         right = found == y
+        # where other classes are tested than most of training's, the majority of all would never be right
+        constant = self.classes[np.where(np.isin(self.classes, y), self._counts, 0).argmax()]
         interval = stats.binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
         return Score(
             score=float(right.mean()),
             low=float(interval.low),
             high=float(interval.high),
-            chance=float((y == self._majority).mean()),
+            chance=float((y == constant).mean()),
             metric="accuracy",
             n=len(y),
             per_class={c: float(right[y == c].mean()) for c in np.unique(y).tolist()},
@@ -239,7 +241,7 @@ def judges(
         classes, counts = np.unique(y[known], return_counts=True)
         if len(classes) < 2:
             raise InputError(f"{name}: {len(classes)} known classes; a judge needs at least two to tell apart")
-        found[name] = Classifier(found, name, classes, classes[counts.argmax()])
+        found[name] = Classifier(found, name, classes, counts)
         numbers = np.where(known, np.searchsorted(classes, y), -1)
         goals[name], widths[name] = torch.from_numpy(numbers), len(classes)
     size = min(batch_size, len(x))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import asdict
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -69,6 +72,17 @@ def class_target(value, n: int, name: str) -> np.ndarray:
     if array.dtype.kind == "f":
         raise InputError(f"{name}: {shown(array)}; expected classes (whole numbers or strings)")
     return array
+
+
+def wholes(name: str, value, most: int | None = None, of: str = "") -> tuple[int, ...]:
+    """One whole number or several, from 1 to `most` (which a message calls `of`), as a tuple."""
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic | Tensor) else value
+    found = tuple(value) if isinstance(value, Iterable) else (value,)
+    good = (isinstance(n, Integral) and not isinstance(n, bool) and 1 <= int(n) <= (most or math.inf) for n in found)
+    if not found or not all(good):
+        told = "of at least 1" if most is None else f"from 1 to {of} = {most}"
+        raise InputError(f"{name}: {shown(value)}; expected a whole number {told}, or several")
+    return tuple(map(int, found))
 
 
 def sample(n: int, limit: int, seed: int) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -15,8 +14,8 @@ from torch import Tensor
 
 from twofold.arrays import generator, mix
 from twofold.distributions import Gaussian, Mixture
-from twofold.errors import InputError, choose, shown
-from twofold.metrics.common import Result, class_target, code_matrix
+from twofold.errors import InputError, choose, shown, whole
+from twofold.metrics.common import Result, class_target, code_matrix, wholes
 
 HIDDEN, RATE, BATCH, EPOCHS, PATIENCE = 256, 1e-3, 100, 300, 20
 
@@ -60,7 +59,7 @@ def evidence(
     y,
     per_class: int = 10,
     *,
-    k: Sequence[int] | None = None,
+    k: int | Sequence[int] | None = None,
     evidence: Literal["product", "mixture"] | None = "product",
     codes: Literal["samples", "means"] = "samples",
     trials: int = 5,
@@ -72,7 +71,7 @@ def evidence(
     posterior: Gaussians of test observations, `[N, d]`, as `Method.posterior` gives for s or for z. y: classes `[N]`.
     per_class: the paper's K (100 on MNIST). Training, validation and test set of the classifier each hold K test
     observations of each class, so a class needs 3 K.
-    k: numbers of observations to test with, 1 to K (default: all).
+    k: how many observations to test with, a number or several, 1 to K (default: all).
     evidence: how a group's Gaussians make one: "product" (Eqs. 6-7), "mixture" (supplement Eq. 1), or None: each
     observation keeps its own (the paper's style code). A VAE's code with "product" is the paper's baseline.
     codes: "samples" from the group's posterior, one an observation (the paper's protocol), or its "means".
@@ -83,15 +82,14 @@ def evidence(
     that is few; here each trial tests all disjoint groups of k among the K test images: the same expectation, less
     noise. Where it is silent: batches of 100, at most 300 epochs, stopped by the validation loss.
 
-    Raises `InputError` for classes too small, k out of range, or a posterior without a spread.
+    Raises `InputError` for classes too small, numbers that are not whole or out of range, or a posterior without a
+    spread.
     """
     choose("evidence", str(evidence), ("product", "mixture", "None"))
     choose("codes", codes, ("samples", "means"))
     q = gaussian(posterior, "posterior")
     labels, dense = np.unique(class_target(y, len(q.mean), "y"), return_inverse=True)
-    for name, value in (("per_class", per_class), ("trials", trials)):
-        if not isinstance(value, Integral) or value < 1:
-            raise InputError(f"{name}: {value!r}; expected a whole number of at least 1")
+    per_class, trials, seed = whole("per_class", per_class, 1), whole("trials", trials, 1), whole("seed", seed, 0)
     counts = np.bincount(dense)
     if len(labels) < 2:
         raise InputError("y: one class only; expected at least two")
@@ -100,9 +98,7 @@ def evidence(
             f"per_class: {per_class}; class {labels[counts.argmin()]} has {counts.min()} observations, and training, "
             f"validation and test need {per_class} each: at most {counts.min() // 3}"
         )
-    ks = tuple(range(1, per_class + 1)) if k is None else tuple(int(n) for n in k)
-    if not ks or min(ks) < 1 or max(ks) > per_class:
-        raise InputError(f"k: {shown(k)}; expected numbers from 1 to per_class = {per_class}")
+    ks = tuple(range(1, per_class + 1)) if k is None else wholes("k", k, per_class, "per_class")
     found = []
     for trial in range(trials):
         shuffled = generator(seed, 42, trial).permutation(len(dense))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 import torch
@@ -13,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 
 from twofold.arrays import generator
 from twofold.distributions import Point
-from twofold.errors import InputError, shown
-from twofold.metrics.common import class_target, code_matrix
+from twofold.errors import InputError, whole
+from twofold.metrics.common import class_target, code_matrix, wholes
 from twofold.metrics.evidence import Trials, gaussian
 
 WAYS = 100  # identities told apart at a time, unless said
@@ -40,7 +39,7 @@ class FewShot(Trials):
 def few_shot(
     codes,
     y,
-    k: Sequence[int] = (1, 2, 5),
+    k: int | Sequence[int] = (1, 2, 5),
     *,
     ways: int | None = None,
     queries: int = 15,
@@ -51,32 +50,30 @@ def few_shot(
 
     codes: `[N, d]`, or their Gaussians, as `Method.posterior` gives for s: then an identity's centroid is the mean of
     the examples' product [Bouchacourt18, Eqs. 6-7], else their average. y `[N]`: identities, whole numbers or names.
-    k: numbers of examples. ways: identities in a trial, drawn at random (default: all, at most 100). queries: at most
-    so many observations of each identity are identified, the same for every k, never an example of any k.
+    k: how many examples, a number or several. ways: identities in a trial, drawn at random (default: all, at most 100).
+    queries: at most so many observations of each identity are identified, the same for every k, never an example of any
+    k.
 
     "centroid" is the nearest one by Euclidean distance. "probe" is a logistic regression on the examples (C = 1, codes
     standardised by them): with so few, nothing can be tuned. Both take the queries' means. An identity with no more
     than max(k) observations is left out, and counted in `left_out`.
 
-    Raises `InputError` if fewer than two identities are left, and for numbers out of range.
+    Raises `InputError` if fewer than two identities are left, and for numbers that are not whole or out of range.
     """
     codes = codes.mean if isinstance(codes, Point) else codes
     q = gaussian(codes, "codes") if hasattr(codes, "variance") else None
     x = torch.from_numpy(code_matrix(codes, "codes")) if q is None else q.mean
     names, dense = np.unique(class_target(y, len(x), "y"), return_inverse=True)
-    for name, value in (("trials", trials), ("queries", queries), *((("ways", ways),) if ways is not None else ())):
-        if not isinstance(value, Integral) or value < (2 if name == "ways" else 1):
-            raise InputError(f"{name}: {value!r}; expected a whole number of at least {2 if name == 'ways' else 1}")
-    ks = tuple(int(n) for n in k)
-    if not ks or min(ks) < 1:
-        raise InputError(f"k: {shown(k)}; expected numbers of at least 1")
+    trials, queries, seed = whole("trials", trials, 1), whole("queries", queries, 1), whole("seed", seed, 0)
+    ways = None if ways is None else whole("ways", ways, 2)
+    ks = wholes("k", k)
     counts = np.bincount(dense)
     able = np.flatnonzero(counts > max(ks))
     if len(able) < 2:
         raise InputError(f"k: {max(ks)}; {len(able)} of {len(names)} identities have more observations, expected two")
     if ways is not None and ways > len(able):
         raise InputError(f"ways: {ways}; {len(able)} identities have more than {max(ks)} observations")
-    ways = min(len(able), WAYS) if ways is None else int(ways)
+    ways = ways or min(len(able), WAYS)
     queries = min(queries, int(counts[able].min()) - max(ks))
     first = np.cumsum(counts) - counts
     found = []
