@@ -28,7 +28,7 @@ from twofold.__main__ import main
 from twofold.data import Dataset
 from twofold.errors import DivergedError, InputError
 from twofold.method import Code
-from twofold.tables import contrast21, grouped, render, ruiz19, runner, statistics
+from twofold.tables import backends, contrast21, grouped, render, ruiz19, runner, statistics
 from twofold.tables.cell import Cell, lacks, thinned, work
 from twofold.tables.table import Book, Column, Protocol, Row, Table
 
@@ -109,9 +109,13 @@ def test_tables_are_whole(table):
 
 
 def test_the_tables_of_all_methods_hold_every_method():
-    """Each on some data set, and on each whose supervision it can use."""
-    named = {row.method for table in BOOKS["all-methods"].tables for row in table.rows if row.control is None}
-    assert named == set(methods.names())
+    """Each on each data set of the package whose supervision it can use."""
+    (table,) = BOOKS["all-methods"].tables
+    named = {(row.block, row.method) for row in table.rows if row.control is None}
+    there = [entry for entry in data.available() if not entry.files]
+    kinds = {name: method.supervision.__name__.lower() for name, method in methods.names().items()}
+    assert named == {(entry.name, name) for entry in there for name in kinds if kinds[name] in entry.supervision}
+    assert {name for _, name in named} == set(methods.names())
 
 
 def test_files_are_found_by_walking():
@@ -265,7 +269,7 @@ def test_a_process_that_dies_takes_only_its_cell(tmp_path, monkeypatch):
     lives, pools = {"dies": 9, "dies once": 1}, []
 
     @contextmanager
-    def pool(backend, jobs, address, threads):
+    def pool(backend, jobs, address, device, threads):
         def run(tasks):
             pools.append(tasks := list(tasks))
             for function, args, _ in tasks:
@@ -277,12 +281,12 @@ def test_a_process_that_dies_takes_only_its_cell(tmp_path, monkeypatch):
 
         yield run, Died
 
-    monkeypatch.setattr(runner, "_pool", pool)
+    monkeypatch.setattr(backends, "_pool", pool)
     nothing = dict.fromkeys(("size", "half", "seed", "steps"))
-    monkeypatch.setattr(runner, "work", lambda *names: {"values": nothing, **FILE})
+    monkeypatch.setattr(backends, "work", lambda *names: {"values": nothing, **FILE})
     outcome = go(sketch("deaths", "sizes", "fright"), tmp_path / "results", tmp_path, jobs=2)
     assert outcome.done == 7
-    assert outcome.failed == {"tables-sketch, deaths, dies, seed 0": runner.DIED}
+    assert outcome.failed == {"tables-sketch, deaths, dies, seed 0": backends.DIED}
     assert list(map(len, pools)) == [8, 4, 1, 1]
 
 
@@ -292,7 +296,7 @@ FILE = {"protocol": {}, "seed": 0, "total_seconds": 0.0}
 def test_pools_tell_of_a_death():
     """Not by waiting for ever, which is what joblib does with Dask."""
     distributed = pytest.importorskip("distributed")
-    with runner._pool("loky", 2, None, 1) as (run, crash):
+    with backends._pool("loky", 2, None, "cpu", 1) as (run, crash):
         assert list(run([joblib.delayed(abs)(-1)])) == [1]
         with pytest.raises(crash):
             list(run([joblib.delayed(os._exit)(1)]))
@@ -300,7 +304,7 @@ def test_pools_tell_of_a_death():
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         distributed.LocalCluster(n_workers=1, dashboard_address=None, silence_logs="CRITICAL") as cluster,
-        runner._pool("dask", 1, cluster.scheduler_address, 1) as (run, crash),
+        backends._pool("dask", 1, cluster.scheduler_address, "cpu", 1) as (run, crash),
     ):
         assert list(run([joblib.delayed(abs)(-1)])) == [1]
         with pytest.raises(crash):
@@ -389,6 +393,18 @@ def test_a_dask_cluster_that_loses_a_worker(tmp_path, monkeypatch):
     assert sum("values" in json.loads(text) for text in files(out).values()) == 4
 
 
+def test_a_ray_cluster_whose_processes_die(tmp_path, monkeypatch):
+    """Each cell is written as it ends; one whose process dies is run again, one that kills each is told."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    for name, done, failed in (("fright", 2, []), ("deaths", 1, [backends.DIED])):
+        out = tmp_path / name
+        plan = runner.plan([sketch(name)], "smoke", [0], out, tmp_path)
+        outcome = runner.run(plan, backend="ray", jobs=2, data_dir=tmp_path, progress=False)
+        assert (outcome.done, list(outcome.failed.values())) == (done, failed)
+        assert len(files(out)) == 2
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_cells_may_use_joblib_themselves_on_dask(tmp_path, workers):
     """The slot that a cell gives up while it waits must not go to a cell that waits for it."""
@@ -404,7 +420,7 @@ def test_what_runs_the_cells_is_checked_first(tmp_path, capsys):
     plan = runner.plan([sketch("sizes")], "smoke", [0], tmp_path / "results", tmp_path)
     for how, says in (
         ({"backend": "spark"}, "^backend: 'spark' is not known"),
-        ({"jobs": 0}, "^jobs: 0; expected at least 1"),
+        ({"jobs": 0}, "^jobs: 0; expected a whole number of at least 1"),
         ({"address": "here:1"}, "^address: 'here:1'; it goes with"),
         *([] if find_spec("ray") else [({"backend": "ray"}, "^backend: ray is not installed")]),
     ):
@@ -794,7 +810,7 @@ def test_the_command(tmp_path, listed, capsys, monkeypatch):
         ("contrast21 --seeds 0", "seeds: 0; expected at least 1"),
         ("contrast21 --scale gpu", "scale"),
         ("contrast21 --only nothing-like-it", "only: 'nothing-like-it' is in no row's name"),
-        ("contrast21 --jobs 0 --only lambda_z", "jobs: 0; expected at least 1"),
+        ("contrast21 --jobs 0 --only lambda_z", "jobs: 0; expected a whole number of at least 1"),
         ("contrast21 --address a:1 --only lambda_z", "it goes with --backend"),
         ("contrast21 --device tpu", "device"),
         ("contrast21 --data-dir nowhere", "data-dir"),

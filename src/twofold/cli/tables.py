@@ -41,6 +41,7 @@ def run(
         raise InputError(f"seeds: {seeds}; expected at least 1")
     root = _data_dir(data_dir)
     how["device"] = there(how["device"])
+    runner.check(*(how[name] for name in ("jobs", "backend", "address", "threads")))
     pages.refuse(page)
     plan = runner.plan(books, scale, range(seeds), out, root, only)
     for row, what in plan.lacking.items():

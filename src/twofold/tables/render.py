@@ -24,14 +24,16 @@ MARK = "<!-- rendered by: twofold table --render -->"
 SIGNS = {"ahead": "▲", "behind": "▼", "level": "=", "unlike": "≠", None: ""}
 WORDS = {
     "smoke": "Smoke scale: a few steps, to see that it runs. These are not results.",
-    "cpu": "CPU scale: five minutes of a quiet core a cell, twice that of a shared one; not the paper's budget.",
+    "cpu": "CPU scale: about five minutes of a quiet core a cell at most, twice that of a shared one; not the paper's "
+    "budget.",
     "paper": "The paper's scale.",
 }
 LEGEND = (
     "Mean ± standard deviation over seeds, which are the units of all tests; the split of the data is the same for all "
     "seeds. Where a paper printed a number, it stands after the slash, with ▲ where our 95 % interval (Student's t) "
     "lies on its better side, ▼ on its worse side, = where it holds the printed value; one seed gets no sign, and ≠ "
-    "says that the two measure different things (the table's text says what). **Bold**: better than every other method "
+    "says that the two measure different things (the table's text says what). Each sign is one test, not corrected for "
+    "their number: one in twenty is wrong by chance alone. **Bold**: better than every other method "
     "of its block (controls and upper bounds don't compete), each by a paired t-test over shared seeds, at 5 % after "
     "Holm's correction. ↑ and ↓ say which side is better. Intervals, tests and each row's configuration are in "
     "`results/index.html`, which `twofold table --render` "
@@ -305,7 +307,7 @@ def render(books: Sequence[Book], out: Path, page: Path, data_dir: Path | None =
     ).get_template("tables.html.j2")
     html = out / "index.html"
     texts = {"legend": LEGEND, "notes": notes, "extras": extras}
-    write(html, template.render(found=found, words=WORDS, dump=_dump, html=_html, **texts))
+    write(html, template.render(found=found, words=WORDS, dump=_dump, html=_html, inline=_inline, **texts))
     return page, html
 
 
@@ -323,6 +325,11 @@ def _notes(out: Path, book: Book) -> str:
 def _html(text: str) -> Markup:
     """Markdown as HTML; tags in it stay text."""
     return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+
+
+def _inline(text: str) -> Markup:
+    """The same, within a paragraph."""
+    return Markup(MarkdownIt("commonmark", {"html": False}).renderInline(" ".join(text.split())))
 
 
 def _dump(line: Line) -> str:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-import joblib
-
-from twofold.errors import InputError, TwofoldError, choose
-from twofold.tables.cell import lacks, work
+from twofold.errors import InputError, TwofoldError
+from twofold.tables.backends import check, results
+from twofold.tables.cell import lacks
 from twofold.tables.table import Book, Row, Table
 
 NEAREST = 8  # names that a message shows
-BACKENDS = ("loky", "dask", "ray")
-CRASHES = 2  # of a pool of processes; then what is left runs in a process each
-DIED = "its process died, twice with others and then alone: out of memory, perhaps"
 
 
 @dataclass(frozen=True)
@@ -161,19 +155,14 @@ def run(
     jobs: processes at a time ("loky", or a local Dask cluster); at an address, all workers that are there. threads: of
     each cell. device: of the training. Raises `InputError` for a backend or an address that can't be used.
     """
-    choose("backend", backend, BACKENDS)
-    for name, value in (("jobs", jobs), ("threads", threads)):
-        if value < 1:
-            raise InputError(f"{name}: {value}; expected at least 1")
-    if address is not None and backend == "loky":
-        raise InputError(f"address: {address!r}; it goes with --backend dask or ray")
+    check(jobs, backend, address, threads)
     outcome, start = Outcome(made), time.perf_counter()
     root = None if data_dir is None else str(data_dir)
     if made.tasks:
         write(made.tasks[0].path.parent / ".try", "")  # better now than after the first cell
         (made.tasks[0].path.parent / ".try").unlink()
     with _shown(len(made.tasks), progress) as show:
-        for task, result in _results(made.tasks, jobs, backend, address, (root, device, threads)):
+        for task, result in results(made.tasks, jobs, backend, address, (root, device, threads)):
             write(task.path, json.dumps(result | ({"seed": task.seed} if "error" in result else {}), indent=1))
             if "error" in result:
                 outcome.failed[str(task)] = result["error"]
@@ -190,131 +179,6 @@ def run(
 def _told(task: Task, result: dict[str, Any]) -> str:
     values = [(c, result["values"][c.name]) for c in task.table.columns]
     return ", ".join(f"{c.name} {c.show(v)}" for c, v in values[:4] if v is not None)
-
-
-def _results(
-    tasks: Sequence[Task], jobs: int, backend: str, address: str | None, how: tuple
-) -> Iterator[tuple[Task, dict[str, Any]]]:
-    """Each task with its result, as they end. A process that dies takes no other cell's result with it."""
-    if backend == "loky" and jobs == 1:
-        for task in tasks:
-            yield task, work(*task.names, *how)
-        return
-    left = dict(enumerate(tasks))
-    call, more = (_own, (os.getpid(),)) if backend == "loky" else (_numbered, ())
-    with _pool(backend, jobs, address, how[-1]) as (pool, crash):
-        crashes = 0
-        while left and crashes < CRASHES:
-            try:
-                for i, result in pool(
-                    joblib.delayed(call)(i, task.names, how, *more) for i, task in list(left.items())
-                ):
-                    yield left.pop(i), result
-            except crash:
-                crashes += 1
-        for i, task in list(left.items()):
-            try:
-                ((_, result),) = pool([joblib.delayed(call)(i, task.names, how, *more)])
-            except crash:
-                result = {"error": DIED}
-            yield left.pop(i), result
-
-
-def _numbered(i: int, names: tuple, how: tuple) -> tuple[int, dict[str, Any]]:
-    return i, work(*names, *how)
-
-
-def _own(i: int, names: tuple, how: tuple, parent: int) -> tuple[int, dict[str, Any]]:
-    """As `_numbered`, in a process that ends with the one that started it, killed or not."""
-    if not _watching and os.getpid() != parent:
-        _watching.append(threading.Thread(target=_outlive_nobody, args=(parent,), daemon=True))
-        _watching[0].start()
-    return _numbered(i, names, how)
-
-
-_watching: list[threading.Thread] = []
-
-
-def _outlive_nobody(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-@contextmanager
-def _pool(backend: str, jobs: int, address: str | None, threads: int):
-    """A function from tasks to their results, as they end; and what it raises when a process dies."""
-    options: dict[str, Any] = {"batch_size": 1, "pre_dispatch": "all", "return_as": "generator_unordered"}
-
-    def run(tasks) -> Iterator[tuple[int, dict[str, Any]]]:
-        return joblib.Parallel(**options)(tasks)  # pyright: ignore[reportReturnType]
-
-    if backend == "loky":
-        from joblib.externals.loky.process_executor import BrokenProcessPool
-
-        with joblib.parallel_config("loky", n_jobs=max(jobs, 2), inner_max_num_threads=threads):
-            yield run, BrokenProcessPool
-    elif backend == "dask":
-        with _dask(jobs, address) as (cluster, crash), joblib.parallel_config(cluster):
-            yield run, crash
-    else:
-        with _ray(jobs, address) as crash, joblib.parallel_config("ray", n_jobs=-1):
-            yield run, crash
-
-
-@contextmanager
-def _dask(jobs: int, address: str | None):
-    """A joblib backend on the cluster at the address, or on a local one of `jobs` processes."""
-    try:
-        from distributed import Client, KilledWorker, LocalCluster
-        from joblib._dask import DaskDistributedBackend
-    except ImportError:
-        raise InputError("backend: dask is not installed; pip install 'twofold[cluster]'") from None
-
-    class Backend(DaskDistributedBackend):
-        """joblib's own, but that it tells of a task whose workers died, for which joblib would wait for ever."""
-
-        def submit(self, func, callback=None):
-            future = super().submit(func, callback)
-            if callback is not None:
-                future.add_done_callback(lambda done: done.exception() and callback(done.exception()))
-            return future
-
-        def retrieve_result_callback(self, out):
-            if isinstance(out, BaseException):
-                raise out
-            return super().retrieve_result_callback(out)
-
-    if address is None:
-        own = {"n_workers": jobs, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-        with LocalCluster(**own) as cluster, Client(cluster) as client:
-            yield Backend(client=client), KilledWorker
-        return
-    try:
-        client = Client(address, timeout=10)
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"address: no Dask scheduler at {address!r} ({' '.join(str(error).split())[:120]})") from None
-    with client:
-        yield Backend(client=client), KilledWorker
-
-
-@contextmanager
-def _ray(jobs: int, address: str | None):
-    """Ray's own backend for joblib, on the cluster at the address, or on a local one of `jobs` processes."""
-    try:
-        import ray  # pyright: ignore[reportMissingImports]
-        from ray.util.joblib import register_ray  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise InputError("backend: ray is not installed; pip install ray") from None
-    try:
-        ray.init(address=address, **({} if address else {"num_cpus": jobs}), include_dashboard=False)
-    except (ConnectionError, ValueError) as error:
-        raise InputError(f"address: no Ray cluster at {address!r} ({' '.join(str(error).split())[:120]})") from None
-    try:
-        register_ray()
-        yield ray.exceptions.RayError
-    finally:
-        ray.shutdown()
 
 
 @contextmanager

@@ -104,6 +104,7 @@ class Row:
     train: `cell -> Method`, where one `fit` is not enough. measure: in place of the table's.
     competes: whether it can be the best of its block; an upper bound can't.
     note: stands beside the name. recipe: how to make the local copy that the row needs.
+    version: raised where what its method does has changed beyond rounding; cells of another version are run again.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Row:
     competes: bool = True
     note: str = ""
     recipe: str = ""
+    version: int = 1
 
     def __post_init__(self):
         if self.control is not None:
@@ -200,6 +202,7 @@ class Table:
             defaults = {k: v for k, v in cls.options().items() if isinstance(v, str | int | float | bool | None)}
             found["options"] = {**defaults, **protocol.options}
             found["optim"] = {**cls.optim, **protocol.optim}
+        found |= {"row version": row.version} if row.version > 1 else {}
         found["train"] = None if row.train is None else row.train.__name__
         found["measured by"] = (row.measure or self.measure).__name__
         return json.loads(json.dumps(found, default=str))
