@@ -112,7 +112,7 @@ WRONG = {  # the command -> what its one line must say
     "train ml-vae digits --batch-size 0": ["batch_size", "0", "positive"],
     "train ml-vae digits --seed x": ["--seed", "'x'"],
     "train ml-vae digits --lr -1": ["lr", "-1"],
-    "train ml-vae digits --s -1": ["s: -1", "0 or more"],
+    "train ml-vae digits --s -1": ["s: -1", "at least 0"],
     "train ml-vae digits --s 0 --z 0": ["s, z", "at least one"],
     "train ml-vae digits --arch cnn": ["arch", "'cnn'", "conv"],
     "train ml-vae ok.npz --arch conv": ["arch", "conv needs images", "mlp"],
@@ -613,6 +613,11 @@ def test_of_few_classes_two_are_held_out(here, light, capsys):
         parts = source.parts(Settings(data=folder, hold_out="label"))
         held = [len(part.factors["label"].unique()) for part in parts]
         assert held == [count - max(2, round(count / 5)), max(2, round(count / 5))]
+    who, site = np.arange(60) % 6, np.arange(60) // 6 % 5
+    np.savez("two.npz", x=np.random.default_rng(0).random((60, 4)), who=who, site=site)
+    for factor, count in (("who,site", 2), ("site", 2), ("who", 1)):  # two where a part of s is about it
+        told = Settings(data="two.npz", factor=factor, hold_out="site", data_option=["factors=who"])
+        assert len(source.parts(told)[1].factors["site"].unique()) == count
     faces("faces", [2] * 6)
     assert run("train ml-vae faces --hold-out label --arch mlp --s 2 --z 2 --steps 2 --out run") == 0
     assert notes() == [

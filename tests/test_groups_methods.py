@@ -568,7 +568,7 @@ def test_accumulated_evidence_of_several_groupings(crossed, evidence, tmp_path):
     assert torch.equal(turned.s, code.s)  # by name, where there are names
     with pytest.raises(InputError, match=r"^group: foo, who; expected the groupings trained on: who, session"):
         twofold.accumulate(method, x, {"foo": session, "who": who})
-    with pytest.raises(InputError, match=r"^group: session, who; s has parts for who, session, in that order"):
+    with pytest.raises(InputError, match=r"^group: session, who; s was divided for who, session, in that order"):
         fit(method, Groups(x, {"session": session, "who": who}, per_group=4), steps=1, progress=False)
     assert method.parts_of_s == {"who": slice(0, 3), "session": slice(3, 5)}
 
@@ -585,14 +585,23 @@ def test_wrong_groupings(crossed):
         with pytest.raises(InputError, match=rf"^{message}"):
             Groups(x, group)
     both = Groups(x, {"who": who, "session": session})
-    for parts in ((2, 2), (5,), (5, 0)):
+    for parts in ((2, 2), (5,), (1, 1, 3)):
         with pytest.raises(
             InputError, match=r"^parts: .*expected 2 \(of who, session\), each at least 1, of sum s = 5"
         ):
             MLVAE.build((6,), s=5, z=2, parts=parts).bind(both)
-    for parts in (2, "ab", (2.0, 3.0)):
-        with pytest.raises(InputError, match=r"^parts: .*expected how many dimensions of s each grouping has"):
+    for parts in (2, "ab", (2.0, 3.0), (True, True), (5, 0)):
+        with pytest.raises(InputError, match=r"^parts: .*; expected (how many|a whole number of at least 1)"):
             MLVAE.build((6,), s=5, z=2, parts=parts)
+    MLVAE.build((6,), s=5, z=2, parts=np.array([3, 2])).bind(both)
+    single = MLVAE.build((6,), s=5, z=2)
+    single.bind(Groups(x, who))
+    with pytest.raises(InputError, match=r"^group: who, session; s was divided for group, in that order"):
+        single.bind(both)
+    unnamed = MLVAE.build((6,), s=5, z=2)
+    unnamed.bind(Groups(x, np.stack([who, session], 1)))
+    named = twofold.accumulate(unnamed, x, {"who": who, "session": session})
+    assert torch.equal(named.s, twofold.accumulate(unnamed, x, np.stack([who, session], 1)).s)
     with pytest.raises(InputError, match=r"^group: 2 groupings; group-svi takes one"):
         GroupSVI.build((6,)).bind(both)
     with pytest.raises(InputError, match=r"^group: 2 groupings; group-klvae takes one"):

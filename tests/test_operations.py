@@ -184,7 +184,7 @@ def test_retrieve_against_brute_force(ready, by):
         assert indices.tolist() == order[:, :k].tolist()
         assert np.allclose(distances.numpy(), np.take_along_axis(distance, order[:, :k], 1), atol=1e-6)
     for k in (0, 61):
-        with pytest.raises(InputError, match=rf"^k: {k}; expected 1 to 60"):
+        with pytest.raises(InputError, match=rf"^k: {k}; expected a whole number from 1 to 60"):
             retrieve(m, query, gallery, k, by)
     with pytest.raises(InputError, match=r"^by: 'c' is not known"):
         retrieve(m, query, gallery, by="c")  # pyright: ignore

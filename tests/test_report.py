@@ -19,7 +19,7 @@ from PIL import Image
 from rich.console import Console
 from torch import nn
 
-from twofold import accumulation, figures, methods, metrics, operations, report, summary
+from twofold import accumulation, figures, methods, metrics, operations, pictures, report, summary
 from twofold.data import Dataset
 from twofold.distributions import Gaussian, Point
 from twofold.errors import InputError, MissingFileError, UnsupportedError
@@ -27,6 +27,7 @@ from twofold.evaluation import evaluate
 from twofold.findings import Background, Factor, PixelError, Swap, interval
 from twofold.method import Code, Method
 from twofold.metrics import Probe
+from twofold.subject import Subject
 from twofold.supervision import Groups, Labels, Triplets
 from twofold.training import fit
 from twofold.verdict import Evaluation
@@ -965,6 +966,18 @@ def drawn(figure) -> list[np.ndarray]:
         parts += [line.get_xydata() for line in axes.lines]
         parts += [np.array([text.get_text() for text in axes.texts])]
     return parts
+
+
+def test_the_picture_of_a_group_has_the_s_of_all_its_members(run, parts, found, monkeypatch):
+    shown = []
+    monkeypatch.setattr(figures, "image_grid", lambda images, **_: shown.append(torch.as_tensor(images)))
+    on = Subject(run.method, parts[1], found, None, (), 0)
+    pictures.PICTURES["together"].draw(on)
+    part, y = on.some(pictures.ACROSS), parts[1].factors["kind"]
+    for i, kind in enumerate(part.factors["kind"].tolist()):
+        s = operations.accumulate(run.method, parts[1].x[y == kind], np.zeros(int((y == kind).sum()), int)).s
+        z = run.method.encode(part.x[i : i + 1]).z
+        assert torch.allclose(shown[0][2, i], run.method.decode(Code(s, z))[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def test_another_protocol_makes_cells_stale(tmp_path, monkeypatch):
     assert "options was" in next(iter(runner.plan([book], "smoke", [0], out, tmp_path, ["plain"]).stale.values()))
     shown = render.sections(book, out, tmp_path)[0].lines[0]
     assert shown.cells == []
-    assert shown.why == "1 cells of an earlier protocol are left out"
+    assert shown.why == "1 cell of an earlier protocol left out"
 
 
 def test_a_cell_that_fails_stops_no_other_and_is_tried_again(tmp_path):
@@ -431,6 +431,19 @@ def test_what_runs_the_cells_is_checked_first(tmp_path, capsys):
     with pytest.raises(InputError, match=r"^out: can't write"):
         runner.run(blocked, progress=False)
     assert ran(tmp_path) == []
+
+
+def test_curves_are_of_classes_that_have_enough():
+    """Three sets of K images are wanted of each; people with fewer are left out, and none is no curve."""
+    y = torch.tensor([0] * 6 + [1] * 6 + [2] * 4)
+    x = torch.rand(16, 6)
+    method = methods.MLVAE.build((6,), s=2, z=2)
+    cell = SimpleNamespace(test=Dataset(x, {"who": y}), factor="who", method=method, seed=0)
+    made = grouped.curves(cell, per_class=2, trials=1)  # pyright: ignore
+    assert made["extra"]["test images"] == 12
+    assert made["s, k=2"] is not None
+    with pytest.raises(InputError, match=r"^per_class: 3; 0 classes have three times as many test images"):
+        grouped.curves(cell, per_class=3, trials=1)  # pyright: ignore
 
 
 # -- statistics --------------------------------------------------------------------------------------------------------

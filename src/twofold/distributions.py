@@ -179,8 +179,8 @@ class Likelihood:
     "gaussian" for vectors (0.1: on tables of few columns the batch's own scale lets both codes collapse).
     """
 
-    def __init__(self, kind: str | None, scale: float | None, usual: float | None = None):
-        self.usual = usual  # a method's default scale: who left it out is not told to do so
+    def __init__(self, kind: str | None, scale: float | None, default_scale: float | None = None):
+        self.default_scale = default_scale  # a method's: who left it out is not told to do so
         self.of: dict[bool, Likelihood] = {}  # by whether observations are vectors
         if kind is None:
             self.of = {
@@ -199,7 +199,10 @@ class Likelihood:
     def __call__(self, decoded: Tensor | Gaussian, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """`[N]`. `mask [N]` (1 counts, 0 is padding) matters only where the batch decides the scale."""
         if isinstance(decoded, Gaussian):
-            for name, value, silent in (("likelihood", self.kind, "gaussian"), ("scale", self.scale, self.usual)):
+            for name, value, silent in (
+                ("likelihood", self.kind, "gaussian"),
+                ("scale", self.scale, self.default_scale),
+            ):
                 if value not in (None, silent):
                     told = "the decoder gives each pixel's variance itself, leave likelihood and scale out"
                     raise InputError(f"{name}: {value!r}; {told}")

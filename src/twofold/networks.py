@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from twofold.distributions import Gaussian, Point
-from twofold.errors import InputError, choose
+from twofold.errors import InputError, choose, whole
 
 Shape = tuple[int, ...]
 LABEL = 0.5  # standard deviation of what a label adds to a first layer: as much as a code of unit variance
@@ -336,9 +336,7 @@ def build(
     """
     shape = tuple(shape)
     choose("arch", arch, ["auto", *ARCHITECTURES])
-    for name, size in (("s", s), ("z", z)):
-        if not isinstance(size, int) or size < 0:
-            raise InputError(f"{name}: {size!r}; expected a whole number of dimensions, 0 or more")
+    s, z = whole("s", s, 0), whole("z", z, 0)
     if s + z == 0:
         raise InputError("s, z: both are 0; a code needs at least one dimension")
     if len(shape) not in (1, 3) or min(shape) < 1:

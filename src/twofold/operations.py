@@ -3,7 +3,6 @@ come back in [0, 1], on the CPU."""
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -109,8 +108,7 @@ def retrieve(
     `y`, `y_gallery`: labels of `query` and of `gallery`, for methods that encode with them.
     """
     choose("by", by, ("s", "z"))
-    if not isinstance(k, Integral) or not 1 <= k <= len(gallery):
-        raise InputError(f"k: {k}; expected 1 to {len(gallery)}, the gallery's size")
+    k = whole("k", k, 1, len(gallery))
     if method.sizes["sz".index(by)] == 0:
         raise InputError(f"by: {by!r}; this method's {by} has no dimensions")
     q, g = (getattr(method.encode(x, labels), by) for x, labels in ((query, y), (gallery, y_gallery)))

@@ -129,9 +129,9 @@ class Evaluation:
         """Of several groupings: is each told by its own part of s, and by nothing else?"""
         found = []
         for name, factor in self.factors.items():
-            told = factor.parts | {"z": factor.told("z")}
             if not factor.parts:
                 continue
+            told = factor.parts | {"z": factor.told("z")}
             chance = f"chance {number(told['z'].chance, told['z'])}"
             if not told["own"].beats_chance:
                 found.append(f"The part of s for the {name} does not tell it: {interval(told['own'])}, {chance}.")

@@ -224,7 +224,7 @@ def _tell(cls: type[Method], train: Dataset, test: Dataset, told: Settings) -> N
     if train.empty:
         names = ", ".join(train.empty[:6]) + ", ..." * (len(train.empty) > 6)
         folder.note(f"{names}: no images there, so passed over")
-    if told.hold_out is not None and source.about(train, told) in (None, told.hold_out):
+    if told.hold_out is not None and source.is_about(train, told, told.hold_out):
         _tell_unseen(train, test, told.hold_out)
     if contrasted:
         from twofold.contrasting import too_few

@@ -125,7 +125,10 @@ def load(run: Path, data_dir: Path | None = None) -> Kept:
         note(f"the training in {run} has not ended: this is its checkpoint, of step {step:,} of {steps:,}")
     train, test = source.parts(told)
     if source.supervision(type(method), train, told).fingerprint() != config(run)["data"]:
-        note(f"{train.name} has changed since it was trained on: what is held out here may have been seen")
+        note(
+            f"{train.name} has changed since it was trained on, or an earlier version divided it otherwise: what is "
+            "held out here may have been seen"
+        )
     return Kept(told, method, train, test)
 
 

@@ -55,7 +55,7 @@ class Settings:
     ] = None
     hold_out: Annotated[
         str | None,
-        flag(DATA, "FACTOR: keep a fifth of its classes (people, say; two at least) apart, in place of rows."),
+        flag(DATA, "FACTOR: keep a fifth of its classes (people, say) apart, in place of rows."),
     ] = None
     background: Annotated[str | None, flag(DATA, "FACTOR=VALUE: the rows that are the reference set.")] = None
     per_group: Annotated[int | None, count(DATA, "Members of a group in a draw, at most; 8 unless given.")] = None

@@ -55,7 +55,7 @@ def parts(told: Settings) -> tuple[Dataset, Dataset]:
 def _share(whole: Dataset, told: Settings, name: str) -> tuple[float, float]:
     """A fifth of the classes of `name`, but at least two where s is about it: one could be told from no other."""
     y = whole.factors[name]
-    count, fewest = len(y[y >= 0].unique()), 2 if about(whole, told) in (None, name) else 1
+    count, fewest = len(y[y >= 0].unique()), 2 if is_about(whole, told, name) else 1
     if count < 2 * fewest:
         each = ("one", "two")[fewest - 1]
         raise InputError(
@@ -66,9 +66,9 @@ def _share(whole: Dataset, told: Settings, name: str) -> tuple[float, float]:
     return 1 - held / count, held / count
 
 
-def about(data: Dataset, told: Settings) -> str | None:
-    """The factor that s is to be about; of several, the first."""
-    return listed(told.factor)[0] if told.factor else data.default
+def is_about(data: Dataset, told: Settings, name: str) -> bool:
+    """Whether s is to be about this factor, or one of several; nothing may say what it is about."""
+    return name in (listed(told.factor) if told.factor else [data.default or name])
 
 
 def _data(told: Settings) -> Dataset:
@@ -83,13 +83,10 @@ def _data(told: Settings) -> Dataset:
         options[name] = [*_several(options[name]), *_several(value)] if name in options else value
     suffix, background = Path(told.data).suffix.lower(), told.background or ""
     named = listed(told.factor) if told.factor and suffix in COLUMNS else []
-    if suffix in COLUMNS[:2]:
-        columns = [*named, *([background.partition("=")[0].strip()] if "=" in background else [])]
-        columns += [told.hold_out] if told.hold_out else []
-        if columns:
-            options["factors"] = [*_several(options.get("factors", [])), *columns]
-    elif named and "factors" in options:  # all of an archive's arrays are factors unless told
-        options["factors"] = [*_several(options["factors"]), *named]
+    columns = [*named, *([background.partition("=")[0].strip()] if "=" in background else [])]
+    columns += [told.hold_out] if told.hold_out else []
+    if columns and (suffix in COLUMNS[:2] or (suffix in COLUMNS and "factors" in options)):
+        options["factors"] = [*_several(options.get("factors", [])), *columns]  # of an archive all are, unless told
     try:
         data = load(told.data, root=told.data_dir, download=told.download, **options)
     except MissingFileError:
@@ -148,7 +145,7 @@ def supervision(cls: type[Method], data: Dataset, told: Settings, held: Dataset 
     names = [] if told.factor is None else listed(told.factor) if kind(cls) == "groups" else [told.factor]
     for name in names:
         if name not in data.factors:
-            choose("factor", name, data.classes() if "factor" in takes else data.factors)
+            choose("factor", name, ("factor" in takes and data.classes()) or data.factors)
         if "factor" in takes and name not in data.classes():
             known, number = ", ".join(data.classes()) or "there is none", float(data.factors[name][0])
             raise InputError(

@@ -106,8 +106,8 @@ def table(
     real = [name for name in floats if np.any(frame[name].dropna().to_numpy() % 1)]
     for name in named:
         if name not in frame.columns:
-            whole = [column for column in frame.columns if column not in real]
-            choose("factor", name, [*whole, *(f"{column} (real numbers)" for column in real)])
+            classes = [column for column in frame.columns if column not in real]
+            choose("factor", name, (name == factor and classes) or list(frame.columns))
     numeric = [c for c in frame.columns if pd.api.types.is_numeric_dtype(frame[c]) and frame[c].dtype != bool]
     columns = [c for c in numeric if c not in named]
     others = [c for c in frame.columns if c not in columns]

@@ -44,7 +44,7 @@ class AbidZou(Method):
         scale: float | None = 0.1,
     ):
         super().__init__(encoder, decoder)
-        self.tc, self.beta, self.nll = tc, beta, Likelihood(likelihood, scale, usual=0.1)
+        self.tc, self.beta, self.nll = tc, beta, Likelihood(likelihood, scale, default_scale=0.1)
         if discriminator is not None:
             self.disc = discriminator
 

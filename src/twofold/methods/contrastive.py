@@ -42,7 +42,7 @@ class Contrastive(Method):
     ):
         super().__init__(encoder, decoder)
         self.lambda_s, self.lambda_z, self.beta, self.leakage = lambda_s, lambda_z, beta, leakage
-        self.nll = Likelihood(likelihood, scale, usual=0.1)
+        self.nll = Likelihood(likelihood, scale, default_scale=0.1)
 
     def losses(self, draw):  # the paper's x is draw.target, its y draw.background
         q_sx, q_zx = self._posterior(draw.target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from twofold.distributions import Gaussian, Likelihood, Mixture, Point
-from twofold.errors import InputError, choose
+from twofold.errors import InputError, choose, whole
 from twofold.method import Code
 from twofold.methods.grouped import GroupedMethod, first
 from twofold.supervision import groupings, in_groups
@@ -49,15 +49,19 @@ class MLVAE(GroupedMethod):
     ):
         super().__init__(encoder, decoder, leakage, separate)
         choose("evidence", evidence, ("product", "mixture"))
-        if parts is not None and not (isinstance(parts, (tuple, list)) and all(isinstance(d, int) for d in parts)):
-            raise InputError(f"parts: {parts!r}; expected how many dimensions of s each grouping has, such as (6, 4)")
+        if parts is not None:
+            if isinstance(parts, str) or not isinstance(parts, Iterable):
+                raise InputError(f"parts: {parts!r}; expected how many dimensions of s each grouping has, as (6, 4)")
+            parts = tuple(whole("parts", d, 1) for d in parts)
         self.evidence, self.parts, self.beta = evidence, parts, beta
         self.nll = Likelihood(likelihood, scale)
 
     def bind(self, supervision):
-        before, names = self.parts_of_s, list(supervision.facts().get("groupings", ["group"]))
-        if before and list(before) != names:  # a part would come to mean something else
-            raise InputError(f"group: {', '.join(names)}; s has parts for {', '.join(before)}, in that order")
+        names = list(supervision.facts().get("groupings", ["group"]))
+        before = names if self._facts is None else list(self._facts.get("groupings", ["group"]))
+        unnamed = [str(i + 1) for i in range(len(names))]
+        if before != names and not (len(before) == len(names) and unnamed in (before, names)):
+            raise InputError(f"group: {', '.join(names)}; s was divided for {', '.join(before)}, in that order")
         super().bind(supervision)
         if self.parts is None and len(names) == 1:
             self._cuts = (slice(None),)
@@ -121,9 +125,11 @@ class MLVAE(GroupedMethod):
             return super().accumulate(x, next(iter(named.values())), y)
         if len(named) != len(self._cuts):
             raise InputError(f"group: {len(named)} groupings; trained on {len(self._cuts)}, expected as many")
-        if isinstance(group, Mapping) and named.keys() != parts.keys():
-            raise InputError(f"group: {', '.join(named)}; expected the groupings trained on: {', '.join(parts)}")
-        each = [named[name] for name in parts] if isinstance(group, Mapping) else named.values()
+        each = named.values()  # in their order, where either have no names
+        if isinstance(group, Mapping) and list(parts) != [str(i + 1) for i in range(len(parts))]:
+            if named.keys() != parts.keys():
+                raise InputError(f"group: {', '.join(named)}; expected the groupings trained on: {', '.join(parts)}")
+            each = [named[name] for name in parts]
         q_s, q_z = self.posterior(x, y)
         s = []
         for (name, part), ids in zip(parts.items(), each):

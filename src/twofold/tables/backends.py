@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BACKENDS = ("loky", "dask", "ray")
 CRASHES = 2  # of a pool of processes; then what is left runs in a process each
-DIED = "its process died three times: out of memory, perhaps"
+DIED = "its process died again and again: out of memory, perhaps"
 
 
 def check(jobs: int, backend: str, address: str | None, threads: int) -> None:
@@ -40,6 +40,8 @@ def results(
             yield task, work(*task.names, *how)
         return
     left = dict(enumerate(tasks))
+    if backend == "ray" and how[1].startswith("cuda"):
+        how = (how[0], "cuda", *how[2:])  # a worker sees one card, whatever its number
     call, more = (_own, (os.getpid(),)) if backend == "loky" else (_numbered, ())
     with _pool(backend, jobs, address, *how[1:]) as (pool, crash):
         crashes = 0
@@ -153,10 +155,12 @@ def _ray(jobs: int, address: str | None, device: str, threads: int):
     try:
         ray.init(**own, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"address: no Ray cluster at {address!r} ({' '.join(str(error).split())[:120]})") from None
+        what = f"address: no Ray cluster at {address!r}" if address else "backend: ray could not start"
+        raise InputError(f"{what} ({' '.join(str(error).split())[:120]})") from None
 
     needs = {"num_cpus": threads, "num_gpus": int(device.startswith("cuda")), "max_retries": CRASHES}
     call: Any = ray.remote(**needs)(_call)
+    died = ray.exceptions
 
     def run(tasks) -> Iterator[tuple[int, dict[str, Any]]]:
         waiting = {call.remote(function, args): args[0] for function, args, _ in tasks}
@@ -165,8 +169,10 @@ def _ray(jobs: int, address: str | None, device: str, threads: int):
             i = waiting.pop(done)
             try:
                 yield ray.get(done)
-            except ray.exceptions.RayError:
+            except (died.WorkerCrashedError, died.OutOfMemoryError, died.NodeDiedError):
                 yield i, {"error": DIED}
+            except died.RayError as error:
+                yield i, {"error": " ".join(str(error).split())[-300:]}
 
     try:
         yield run

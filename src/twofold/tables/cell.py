@@ -67,7 +67,7 @@ class Cell:
         parts = self.whole.split(fractions, p.split_seed, by=p.by)
         most = [p.n_train, *[p.n_test] * (len(parts) - 1)]
         return tuple(
-            part if n is None or n >= len(part) else part.split((n / len(part),), p.split_seed)[0]
+            part if n is None or n >= len(part) else part.split((n / len(part),), p.split_seed, by=p.by)[0]
             for n, part in zip(most, parts)
         )
 

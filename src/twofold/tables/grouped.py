@@ -11,7 +11,7 @@ import torch
 from twofold import judging, methods, metrics
 from twofold.data import Dataset
 from twofold.distributions import Gaussian
-from twofold.errors import DivergedError
+from twofold.errors import DivergedError, InputError
 from twofold.method import Code, Method
 from twofold.metrics.common import sample
 from twofold.tables.cell import Cell
@@ -39,7 +39,9 @@ def curves(cell: Cell, *, per_class: int = 100, rule: Rule = "product", trials: 
     test, ks = cell.test, [k for k in K if k <= per_class]
     y = test.factors[str(cell.factor)]
     large = (y[y >= 0].bincount() >= 3 * per_class).nonzero()[:, 0]  # of identities few have so many
-    if 1 < len(large) < len(y[y >= 0].unique()):
+    if len(large) < 2:
+        raise InputError(f"per_class: {per_class}; {len(large)} classes have three times as many test images")
+    if len(large) < len(y[y >= 0].unique()):
         test = test[torch.isin(y, large)]
         y = test.factors[str(cell.factor)]
     found: dict[str, Any] = {}

@@ -33,7 +33,7 @@ LEGEND = (
     "seeds. Where a paper printed a number, it stands after the slash, with ▲ where our 95 % interval (Student's t) "
     "lies on its better side, ▼ on its worse side, = where it holds the printed value; one seed gets no sign, and ≠ "
     "says that the two measure different things (the table's text says what). Each sign is one test, not corrected for "
-    "their number: one in twenty is wrong by chance alone. **Bold**: better than every other method "
+    "their number: where nothing differs, one in twenty is wrong. **Bold**: better than every other method "
     "of its block (controls and upper bounds don't compete), each by a paired t-test over shared seeds, at 5 % after "
     "Holm's correction. ↑ and ↓ say which side is better. Intervals, tests and each row's configuration are in "
     "`results/index.html`, which `twofold table --render` "
@@ -179,7 +179,7 @@ def _cells(book: Book, table: Table, row: Row, scale: str, out: Path, data_dir: 
     failed = [cell["error"] for cell, _ in found if "error" in cell]
     old = len(found) - len(good) - len(failed)
     parts = [f"{len(failed)} of {len(found)} seeds failed: {failed[0]}"] if failed else []
-    parts += [f"{old} cells of an earlier protocol are left out"] if old else []
+    parts += [f"{old} cell{'s' * (old > 1)} of an earlier protocol left out"] if old else []
     if not found:
         missing = lacks(table, row, scale, data_dir)
         parts = [f"needs {missing}" if missing else "not run"]

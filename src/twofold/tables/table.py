@@ -53,7 +53,8 @@ class Protocol:
     data: a built-in set, or a path in the data folder. data_options: of `data.load`.
     split: "official" or fractions, the same for all seeds (`split_seed`); `by`: a factor whose classes no two parts
     share. The first part trains; `evaluate_on`: the last ("test") or the middle of three ("validation").
-    n_train, n_test: at most so many observations. factor, background, per_group: of the supervision.
+    n_train, n_test: at most so many observations (with `by`, about so many: of whole classes).
+    factor, background, per_group: of the supervision.
     s, z, arch, options: of `Method.build`. steps or epochs, batch_size, optim, precision: of `fit`.
     measure: keywords of the table's measure.
     """
