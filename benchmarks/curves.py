@@ -25,7 +25,7 @@ from twofold.tables.runner import read as read_cell
 from twofold.tables.runner import stale
 
 S, Z, WHOLE, NONE = figures.S, figures.Z, figures.MARK, figures.SOFT
-SOLID, DASHED, DOTTED, MIXED = "-", "--", ":", "-."
+SOLID, DASHED, DOTTED, MIXED, LONG = "-", "--", ":", "-.", (0, (7, 2))
 LINES = {  # table -> row, which of its curves, name, colour, style
     "fig-6c": [
         ("ML-VAE, product", "s", "ML-VAE: s", S, SOLID),
@@ -42,9 +42,12 @@ LINES = {  # table -> row, which of its curves, name, colour, style
         ("ML-VAE, product", "s few-shot", "ML-VAE: s", S, SOLID),
         ("ML-VAE, mixture", "s few-shot", "mixture: s", S, DASHED),
         ("ML-VAE, ours", "s few-shot", "ours: s", S, DOTTED),
+        ("mixture, ours", "s few-shot", "mixture, ours: s", S, LONG),
         ("regularised (Eq. 18)", "s few-shot", "regularised: s", S, MIXED),
         ("ML-VAE, product", "z few-shot", "ML-VAE: z", Z, SOLID),
+        ("ML-VAE, mixture", "z few-shot", "mixture: z", Z, DASHED),
         ("ML-VAE, ours", "z few-shot", "ours: z", Z, DOTTED),
+        ("mixture, ours", "z few-shot", "mixture, ours: z", Z, LONG),
         ("VAE", "s few-shot", "VAE: its code", WHOLE, SOLID),
         ("PCA", "s few-shot", "PCA: 32 components", NONE, SOLID),
         ("untrained", "s few-shot", "untrained: s", NONE, DOTTED),
