@@ -91,8 +91,8 @@ def test_constant_batches_of_float_images_in_the_unit_range(kind, anyof):
 @each_kind
 def test_bad_draws(kind, anyof):
     supervision = anyof(kind)
-    for size, world in ((0, 1), (-4, 1), (9, 2)):
-        with pytest.raises(InputError, match=rf"^batch_size: {size}; expected a positive multiple of "):
+    for size, world, wanted in ((0, 1, "whole"), (-4, 1, "whole"), (True, 1, "whole"), (9, 2, "positive multiple of")):
+        with pytest.raises(InputError, match=rf"^batch_size: {size}; expected a {wanted} "):
             supervision.draw(0, world=world, batch_size=size)
     for step, rank, world in ((-1, 0, 1), (0, 1, 1), (0, -1, 2)):
         with pytest.raises(InputError, match=rf"^step, rank: {step}, {rank}; expected"):

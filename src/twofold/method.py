@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from twofold import networks
 from twofold.arrays import gather, observations
 from twofold.distributions import Gaussian, Point, Posterior, picture, posterior
-from twofold.errors import InputError, MissingFileError, UnsupportedError, choose, shown
+from twofold.errors import InputError, MissingFileError, UnsupportedError, choose, shown, whole
 from twofold.supervision import Supervision, in_groups
 
 Terms = dict[str, dict[str, Tensor]]
@@ -102,9 +102,7 @@ class Method(nn.Module, ABC):
         if isinstance(shape, str) or not hasattr(shape, "__iter__") or not all(isinstance(n, Integral) for n in shape):
             raise InputError(f"shape: {shape!r}; expected (channels, height, width) or (dimensions,)")
         shape = tuple(int(side) for side in shape)
-        for name, value in (("seed", seed), ("classes", 0 if classes is None else classes)):
-            if not isinstance(value, Integral):
-                raise InputError(f"{name}: {value!r}; expected a whole number")
+        seed, classes = whole("seed", seed, 0), None if classes is None else whole("classes", classes, 1)
         known = inspect.signature(cls.__init__).parameters
         for option, value in options.items():
             choose(f"option of {cls.__name__}", option, cls.options())

@@ -17,7 +17,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
-from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -162,9 +161,7 @@ class Supervision(ABC):
 
         Pure: equal arguments give equal batches. Raises `InputError` if `world` doesn't divide `batch_size`.
         """
-        if not isinstance(batch_size, Integral):
-            raise InputError(f"batch_size: {batch_size!r}; expected a whole number of images")
-        if batch_size < 1 or batch_size % (world * self._whole(world)):
+        if whole("batch_size", batch_size, 1) % (world * self._whole(world)):
             expected = f"expected a positive multiple of {world * self._whole(world)}"
             raise InputError(f"batch_size: {batch_size}; {expected}, so that {world} ranks have equal shares")
         if step < 0 or not 0 <= rank < world:

@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from torch.multiprocessing.spawn import ProcessException
 
 from twofold import errors
 from twofold.arrays import mix
-from twofold.errors import InputError, TwofoldError, choose
+from twofold.errors import InputError, TwofoldError, choose, whole
 from twofold.loop import OPTIMISERS, Loop, Plan, seed_all
 from twofold.method import Method, read_tensors, write_tensors
 from twofold.runs import RunFolder
@@ -88,12 +88,11 @@ def fit(
         want, got = method.supervision.__name__, type(supervision).__name__
         raise InputError(f"supervision: {got}; {type(method).__name__} learns from {want}")
     batch_size = 128 if batch_size is None else batch_size
-    for name, value in (("batch_size", batch_size), ("devices", devices), ("steps", steps), ("epochs", epochs)):
-        kind, word = (Real, "number") if name == "epochs" else (Integral, "whole number")
-        if value is not None and not (isinstance(value, kind) and 0 < value < math.inf):
-            raise InputError(f"{name}: {value!r}; expected a positive {word}")
-    if not isinstance(seed, Integral):
-        raise InputError(f"seed: {seed!r}; expected a whole number")
+    steps = None if steps is None else whole("steps", steps, 1)
+    batch_size, devices, seed = whole("batch_size", batch_size, 1), whole("devices", devices, 1), whole("seed", seed, 0)
+    real = isinstance(epochs, Real) and not isinstance(epochs, bool)
+    if epochs is not None and not (real and 0 < epochs < math.inf):
+        raise InputError(f"epochs: {epochs!r}; expected a positive number")
     if optim is not None and not isinstance(optim, Mapping):
         raise InputError(f"optim: {optim!r}; expected settings such as {{'lr': 1e-4}}")
     supervision.draw(0, seed, world=devices, batch_size=batch_size)  # refused here rather than in every process
@@ -102,11 +101,11 @@ def fit(
     if epochs is not None:
         steps = math.ceil(epochs * supervision.steps_per_epoch(batch_size, method.draws))
     plan = Plan(
-        steps=3000 if steps is None else int(steps),
-        batch_size=int(batch_size),
-        seed=int(seed),
+        steps=3000 if steps is None else steps,
+        batch_size=batch_size,
+        seed=seed,
         device=there(device),
-        devices=int(devices),
+        devices=devices,
         precision=PRECISIONS[precision],
         optim=_optimisers(method, optim),
         out=None if out is None else str(out),
