@@ -520,8 +520,6 @@ def page(tmp_path) -> tuple[Path, str, str]:
     fake(book, out, "cpu", "mean", 0, size=0.0, seed=0)  # the best, but a control
     fake(book, out, "smoke", "plain", 0, size=7.0, seed=0)  # not shown beside results
     (out / "notes.md").write_text("## The end\n")
-    (out / "bench").mkdir()
-    (out / "bench/section.md").write_text("## A benchmark\n")
     (out / "tables-sketch/notes.md").write_text("What we tried <b>.\n")
     made = render.render([book], out, tmp_path / "RESULTS.md", tmp_path)
     return out, made[0].read_text(), made[1].read_text()
@@ -537,7 +535,7 @@ def test_the_markdown_page(page):
     assert "/ 1.000 _needs faces in the data folder_" in text
     assert "How to make the local copies: Put faces/ there." in text
     assert "7.000" not in text
-    assert text.index("What we tried") < text.index("## A benchmark") < text.index("## The end")
+    assert text.index("What we tried") < text.index("## The end")
 
 
 def test_the_page_for_browsers(page):

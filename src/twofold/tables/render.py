@@ -282,14 +282,12 @@ def _cell(text: str) -> str:
 def render(books: Sequence[Book], out: Path, page: Path, data_dir: Path | None = None) -> tuple[Path, Path]:
     """Write summaries, the Markdown `page` and `out`/index.html from all cells in `out`; returns the two pages.
 
-    What stands in `out`/NAME/notes.md follows NAME's tables; `out`/*/section.md (of other benchmarks) and
-    `out`/notes.md come last.
+    What stands in `out`/NAME/notes.md follows NAME's tables; `out`/notes.md comes last.
     """
     refuse(page)
     found = [(book, made) for book in books if (made := sections(book, out, data_dir))]
     text = [MARK, "# Results", "", LEGEND, ""]
-    extras = [path.read_text() for path in sorted(out.glob("*/section.md"))]
-    extras += [(out / "notes.md").read_text()] if (out / "notes.md").is_file() else []
+    last = (out / "notes.md").read_text() if (out / "notes.md").is_file() else ""
     notes = {book.name: _notes(out, book) for book, _ in found}
     for book, made in found:
         text += [f"## {book.name}: {book.about.rstrip('.')}", "", f"`twofold table {book.name}`", ""]
@@ -297,7 +295,7 @@ def render(books: Sequence[Book], out: Path, page: Path, data_dir: Path | None =
             summarise(section, out)
             text.append(markdown(section, page.parent))
         text += [notes[book.name], ""] if notes[book.name] else []
-    write(page, "\n".join(text).rstrip() + "\n" + "".join(f"\n{extra.strip()}\n" for extra in extras))
+    write(page, "\n".join([*text, last.strip()]).rstrip() + "\n")
     template = Environment(
         loader=PackageLoader("twofold"),
         autoescape=True,
@@ -306,7 +304,7 @@ def render(books: Sequence[Book], out: Path, page: Path, data_dir: Path | None =
         lstrip_blocks=True,
     ).get_template("tables.html.j2")
     html = out / "index.html"
-    texts = {"legend": LEGEND, "notes": notes, "extras": extras}
+    texts = {"legend": LEGEND, "notes": notes, "last": last}
     write(html, template.render(found=found, words=WORDS, dump=_dump, html=_html, inline=_inline, **texts))
     return page, html
 
