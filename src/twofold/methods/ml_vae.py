@@ -20,7 +20,8 @@ class MLVAE(GroupedMethod):
     """Multi-Level VAE [Bouchacourt18]. The paper's content C is our s, its style S our z.
 
     The posterior of a group's content is the normalised product of its members' (`evidence="product"`, Eqs. 6-7) or
-    their even mixture (`"mixture"`, supplement Eqs. 1-3). `beta` weights both KLs.
+    their even mixture (`"mixture"`, supplement Eqs. 1-3). The product trains what the members say together, the mixture
+    what each says alone: of single images its s tells more. `beta` weights both KLs.
 
     Nothing in the paper's objective keeps the group out of z, and on most data it does leak there. `leakage` is what it
     costs: that many times z's KL for each nat by which z shows the group, to kernels, distances and an adversary (ours,
