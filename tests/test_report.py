@@ -421,6 +421,13 @@ def test_evidence_of_groups_is_put_together(run, parts, found):
     assert "put together, single z: k = 1:" in found.table().caption
 
 
+def test_of_a_mixture_z_is_multiplied(parts):
+    method = methods.MLVAE.build(parts[0].shape, s=2, z=2, evidence="mixture")
+    found, y = evaluate(method, *parts, **QUICK), parts[1].factors["kind"]
+    for half, rule, q in zip("sz", ("mixture", "product"), method.posterior(parts[1].x)):
+        assert found.evidence[half] == metrics.evidence(q, y, 2, k=(1, 2), evidence=rule, trials=3)
+
+
 def test_groups_never_seen_are_identified():
     data = blobs(n=240)
     data.factors["who"] = torch.arange(240) // 20

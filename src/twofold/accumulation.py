@@ -27,9 +27,10 @@ def accumulated(
     is.
 
     posteriors: half -> its posterior of held-out observations. y: their classes, -1 where not known. rule: how the
-    method makes one posterior of a group's, "product" or "mixture"; None where it infers groups together, for which
-    posteriors of single observations will not do. "single z" is z with no rule: each its own. seen: the classes that
-    training had. The 20 largest classes are put together, of those with 6 observations or more.
+    method makes one posterior of a group's s, "product" or "mixture"; None where it infers groups together, for which
+    posteriors of single observations will not do. z is multiplied, which shows the most; "single z" is z with no rule:
+    each its own. seen: the classes that training had. The 20 largest classes are put together, of those with 6
+    observations or more.
     """
     found: dict[str, Evidence] = {}
     known: dict[str, FewShot] = {}
@@ -52,7 +53,7 @@ def accumulated(
             continue
         if isinstance(q, Gaussian) and len(chosen) > 1:
             most = int(counts[chosen].min()) // 3
-            for name, how in {"s": {"s": rule}, "z": {"z": rule, "single z": None}}[half].items():
+            for name, how in {"s": {"s": rule}, "z": {"z": rule and "product", "single z": None}}[half].items():
                 if rule is None and name != "single z":
                     skipped[f"evidence of {name}"] = "this method infers the members of a group together"
                     continue

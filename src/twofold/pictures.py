@@ -363,9 +363,10 @@ PICTURES = {
     ),
     "evidence": Picture(
         "Evidence that accumulates",
-        "What a classifier finds in the codes of k held-out observations of one class put together, as the method puts "
-        "them (samples, of at most 20 classes); single z: each observation keeps its own. Bands are one standard "
-        "deviation over trials, dotted lines chance. s should rise with k; z, put together, should stay at chance.",
+        "What a classifier finds in the codes of k held-out observations of one class put together (samples, of at "
+        "most 20 classes): s as the method does it, z multiplied; single z: each observation keeps its own. Bands are "
+        "one standard deviation over trials, dotted lines chance. s should rise with k (a sample of a mixture stays "
+        "where one observation is); z should stay at chance.",
         _evidence,
     ),
     "together": Picture(

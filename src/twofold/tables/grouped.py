@@ -33,9 +33,9 @@ def halves(method: Method, pair: Sequence[Any]) -> tuple[Any, Any]:
 
 
 def curves(cell: Cell, *, per_class: int = 100, rule: Rule = "product", trials: int = 5) -> dict[str, Any]:
-    """Accuracy, and an upper bound of H(class | code) in bits, from codes of k test images put together by `rule`:
-    of s; of z as the paper has it, each image its own; and, which is harder, of z put together as s is. Samples, and
-    means. Without s, the whole code as s. Points are put together as their mean. All k are in the cell's `extra`."""
+    """Accuracy, and an upper bound of H(class | code) in bits, from codes of k test images: of s, put together by
+    `rule`; of z as the paper has it, each image its own; and, which is harder, of z multiplied. Samples, and means.
+    Without s, the whole code as s. Points are put together as their mean. All k are in the cell's `extra`."""
     test, ks = cell.test, [k for k in K if k <= per_class]
     y = test.factors[str(cell.factor)]
     large = (y[y >= 0].bincount() >= 3 * per_class).nonzero()[:, 0]  # of identities few have so many
@@ -50,7 +50,7 @@ def curves(cell: Cell, *, per_class: int = 100, rule: Rule = "product", trials: 
         q = q if bool((q.variance > 0).all()) else Gaussian(q.mean, torch.full_like(q.mean, ALMOST_NONE))
         ways: dict[str, tuple[Rule, Literal["samples", "means"]]] = {
             "s": {"s": (rule, "samples"), "s means": (rule, "means")},
-            "z": {"z": (None, "samples"), "z means": (None, "means"), "z together": (rule, "samples")},
+            "z": {"z": (None, "samples"), "z means": (None, "means"), "z together": ("product", "samples")},
         }[half]
         for name, (how, codes) in ways.items() if q.mean.shape[1] else ():
             made = metrics.evidence(q, y, per_class, k=ks, evidence=how, codes=codes, trials=trials, seed=cell.seed)
