@@ -34,8 +34,9 @@ def halves(method: Method, pair: Sequence[Any]) -> tuple[Any, Any]:
 
 def curves(cell: Cell, *, per_class: int = 100, rule: Rule = "product", trials: int = 5) -> dict[str, Any]:
     """Accuracy, and an upper bound of H(class | code) in bits, from codes of k test images: of s, put together by
-    `rule`; of z as the paper has it, each image its own; and, which is harder, of z multiplied. Samples, and means.
-    Without s, the whole code as s. Points are put together as their mean. All k are in the cell's `extra`."""
+    `rule` (a mixture's multiplied, too); of z as the paper has it, each image its own; and, which is harder, of z
+    multiplied. Samples, and means. Without s, the whole code as s. Points are put together as their mean. All k are in
+    the cell's `extra`."""
     test, ks = cell.test, [k for k in K if k <= per_class]
     y = test.factors[str(cell.factor)]
     large = (y[y >= 0].bincount() >= 3 * per_class).nonzero()[:, 0]  # of identities few have so many
@@ -52,6 +53,8 @@ def curves(cell: Cell, *, per_class: int = 100, rule: Rule = "product", trials: 
             "s": {"s": (rule, "samples"), "s means": (rule, "means")},
             "z": {"z": (None, "samples"), "z means": (None, "means"), "z together": ("product", "samples")},
         }[half]
+        if half == "s" and rule == "mixture":
+            ways["s multiplied"] = ("product", "samples")
         for name, (how, codes) in ways.items() if q.mean.shape[1] else ():
             made = metrics.evidence(q, y, per_class, k=ks, evidence=how, codes=codes, trials=trials, seed=cell.seed)
             extra[name] = made
@@ -198,6 +201,10 @@ CURVES = [
         for k in (1, 10, 100)
     ),
     *(Column(name=f"s means, k={k}", better="high", about="accuracy from the means of s") for k in (1, 10, 100)),
+    *(
+        Column(name=f"s multiplied, k={k}", better="high", about="accuracy from a mixture's s, multiplied, samples")
+        for k in (1, 10)
+    ),
     Column(name="z, k=1", better="low", about="accuracy from z, samples, each image its own"),
     Column(name="z bits, k=1", better="high", format=".2f", about="of H(digit | z), at most"),
     Column(name="z means, k=1", better="low", about="accuracy from the means of z, each image its own"),
