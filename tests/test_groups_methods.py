@@ -80,10 +80,13 @@ def test_regularised_objective(groups, noise):
     compare(method, sum(update["model"].values()), -elbo / len(members) + 0.7 * penalty / 4)
 
 
-def test_regularised_objective_needs_pairs(anyof):
+@pytest.mark.parametrize("kind", [MLVAE, GroupKLVAE])
+def test_a_group_is_more_than_one(kind, anyof):
     supervision = anyof(Groups, (6,))
-    with pytest.raises(InputError, match=r"^per_group: 1; group-klvae compares members"):
-        GroupKLVAE.build((6,)).bind(Groups(supervision.x, supervision.group, per_group=1))
+    with pytest.raises(InputError, match=rf"^per_group: 1; {kind.name} learns from what members of a group share"):
+        kind.build((6,), leakage=0.0).bind(Groups(supervision.x, supervision.group, per_group=1))
+    with pytest.raises(InputError, match=rf"^s: 0; {kind.name} needs at least one dimension of s"):
+        kind.build((6,), s=0)
 
 
 # -- the price of a leak -----------------------------------------------------------------------------------------------

@@ -561,7 +561,7 @@ def own(**options):
 def test_own_networks_train_save_and_load(tmp_path):
     x, group = np.random.default_rng(0).random((40, 6), np.float32), np.arange(40) % 5
     method = own(scale=0.5)
-    with refused("shape: not known yet; a method with networks of your own learns it in fit or bind"):
+    with refused("shape: not known yet; it is learned from the data, in fit or bind"):
         method.encode(x)
     before = weights(method)
     done = run(method, Groups(x, group, 4), out=tmp_path / "run")

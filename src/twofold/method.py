@@ -20,7 +20,7 @@ from twofold import networks
 from twofold.arrays import gather, observations
 from twofold.distributions import Gaussian, Point, Posterior, picture, posterior
 from twofold.errors import InputError, MissingFileError, UnsupportedError, choose, shown, whole
-from twofold.supervision import Supervision, in_groups
+from twofold.supervision import Labels, Supervision, in_groups
 
 Terms = dict[str, dict[str, Tensor]]
 """`{player: {term: scalar}}`: one simultaneous update."""
@@ -103,6 +103,8 @@ class Method(nn.Module, ABC):
             raise InputError(f"shape: {shape!r}; expected (channels, height, width) or (dimensions,)")
         shape = tuple(int(side) for side in shape)
         seed, classes = whole("seed", seed, 0), None if classes is None else whole("classes", classes, 1)
+        if s == 0 and not cls.only_z and cls.supervision is not Labels:
+            raise InputError(f"s: 0; {cls.name} needs at least one dimension of s")
         known = inspect.signature(cls.__init__).parameters
         for option, value in options.items():
             choose(f"option of {cls.__name__}", option, cls.options())
@@ -163,7 +165,7 @@ class Method(nn.Module, ABC):
         """Shape of one observation."""
         known = self.config or self._facts
         if known is None:
-            raise InputError("shape: not known yet; a method with networks of your own learns it in fit or bind")
+            raise InputError("shape: not known yet; it is learned from the data, in fit or bind")
         return tuple(known["shape"])
 
     @property

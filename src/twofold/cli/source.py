@@ -121,7 +121,10 @@ def _several(value: Any) -> list[Any]:
 
 def listed(factor: str) -> list[str]:
     """The factors named, with commas between: several groupings, for a method that takes them."""
-    return [name.strip() for name in factor.split(",")]
+    names = [name.strip() for name in factor.split(",")]
+    if len(set(names)) < len(names):
+        raise InputError(f"factor: {factor!r} names one twice")
+    return names
 
 
 def place(data: str) -> str:

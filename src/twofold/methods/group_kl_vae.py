@@ -44,8 +44,6 @@ class GroupKLVAE(GroupedMethod):
 
     def bind(self, supervision):
         facts = supervision.facts()
-        if facts["per_group"] < 2:
-            raise InputError("per_group: 1; group-klvae compares members of a group, draw at least 2")
         if "groupings" in facts:
             raise InputError(f"group: {len(facts['groupings'])} groupings; group-klvae takes one, ml-vae several")
         super().bind(supervision)

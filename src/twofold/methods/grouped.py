@@ -41,10 +41,13 @@ class GroupedMethod(Method):
         return networks.build(arch, shape, s, z, separate=arch in networks.GENERAL if separate is None else separate)
 
     def bind(self, supervision):
+        facts = supervision.facts()
+        if facts["per_group"] < 2:  # every chunk would be one observation, and a VAE be learned without a word
+            raise InputError(f"per_group: 1; {self.name} learns from what members of a group share, draw at least 2")
         super().bind(supervision)
         if not self.leakage:
             return
-        facts, z = supervision.facts(), self.sizes[1]
+        z = self.sizes[1]
         counts = list(facts.get("groupings", {"": facts["groups"]}).values())
         if [each.groups for each in getattr(self, "adversary", ())] != counts:
             self.adversary = nn.ModuleList(Guess(z, count) for count in counts).to(self.device)
