@@ -24,29 +24,32 @@ from twofold.metrics import Evidence, FewShot
 from twofold.tables.runner import read as read_cell
 from twofold.tables.runner import stale
 
-S, Z, WHOLE, NONE = figures.S, figures.Z, figures.MARK, figures.SOFT
+S, Z, WHOLE, NONE, UPPER = figures.S, figures.Z, figures.MARK, figures.SOFT, figures.INK
 SOLID, DASHED, DOTTED, MIXED, LONG = "-", "--", ":", "-.", (0, (7, 2))
 LINES = {  # table -> row, which of its curves, name, colour, style
     "fig-6c": [
-        ("ML-VAE, product", "s", "ML-VAE: s", S, SOLID),
+        ("ML-VAE, product", "s", "product: s", S, SOLID),
         ("ML-VAE, mixture", "s", "mixture: s", S, DASHED),
         ("ML-VAE, mixture", "s means", "mixture: s, means", S, MIXED),
-        ("ML-VAE, ours", "s", "ours: s", S, DOTTED),
-        ("ML-VAE, product", "z", "ML-VAE: z", Z, SOLID),
+        ("ML-VAE, ours", "s", "product, ours: s", S, DOTTED),
+        ("mixture, ours", "s", "mixture, ours: s", S, LONG),
+        ("ML-VAE, product", "z", "product: z", Z, SOLID),
         ("ML-VAE, mixture", "z", "mixture: z", Z, DASHED),
-        ("ML-VAE, ours", "z", "ours: z", Z, DOTTED),
-        ("ML-VAE, product", "z together", "ML-VAE: z, put together", Z, MIXED),
+        ("ML-VAE, product", "z together", "product: z, put together", Z, MIXED),
+        ("ML-VAE, ours", "z together", "product, ours: z, put together", Z, DOTTED),
+        ("mixture, ours", "z together", "mixture, ours: z, put together", Z, LONG),
         ("VAE", "s", "VAE: its code, put together", WHOLE, SOLID),
     ],
     "unseen": [
-        ("ML-VAE, product", "s few-shot", "ML-VAE: s", S, SOLID),
+        ("supervised", "s few-shot", "told the training identities", UPPER, SOLID),
+        ("ML-VAE, product", "s few-shot", "product: s", S, SOLID),
         ("ML-VAE, mixture", "s few-shot", "mixture: s", S, DASHED),
-        ("ML-VAE, ours", "s few-shot", "ours: s", S, DOTTED),
+        ("ML-VAE, ours", "s few-shot", "product, ours: s", S, DOTTED),
         ("mixture, ours", "s few-shot", "mixture, ours: s", S, LONG),
         ("regularised (Eq. 18)", "s few-shot", "regularised: s", S, MIXED),
-        ("ML-VAE, product", "z few-shot", "ML-VAE: z", Z, SOLID),
+        ("ML-VAE, product", "z few-shot", "product: z", Z, SOLID),
         ("ML-VAE, mixture", "z few-shot", "mixture: z", Z, DASHED),
-        ("ML-VAE, ours", "z few-shot", "ours: z", Z, DOTTED),
+        ("ML-VAE, ours", "z few-shot", "product, ours: z", Z, DOTTED),
         ("mixture, ours", "z few-shot", "mixture, ours: z", Z, LONG),
         ("VAE", "s few-shot", "VAE: its code", WHOLE, SOLID),
         ("PCA", "s few-shot", "PCA: 32 components", NONE, SOLID),

@@ -8,7 +8,7 @@ unseen. With --data mnist (7,800 steps: 20 epochs of 50,000) the validation part
 probes see 5,000, are tested on 5,000, and most weights are left out. The term added is weight x (z's KL, without
 gradient) x what z tells of the group, where the latter is, on z standardised over the batch,
 
-- all: what `MLVAE(leakage=weight)` has: the next two and the adversary; "z of 4": with a smaller z;
+- all: what `MLVAE(leakage=weight)` has: the next two and the adversary; "z of 4": a smaller z; "mixture": that rule;
 - both: `divergences.group_leak`, kernels and 15 times the energy distance;
 - kernel: `divergences.group_dependence`, in nats; energy: `divergences.group_distance`;
 - adversary: `methods.grouped.Guess`, a second player, with one step of Adam on each batch before the encoder's;
@@ -40,11 +40,12 @@ from twofold.methods.grouped import Guess
 from twofold.runs import record
 
 SIZES = {"s": 10, "z": 10}
-SHARED, SMALL = "all, one encoder", "all, z of 4"
+SHARED, SMALL, MIXED = "all, one encoder", "all, z of 4", "all, z of 4, mixture"
 WEIGHTS = {
     "digits": {
-        "all": (0, 1, 2, 5),
+        "all": (0, 0.5, 1, 2, 5),
         SMALL: (0, 2, 5),
+        MIXED: (0, 0.5, 2, 5),
         SHARED: (0, 2),
         "both": (2, 5),
         "kernel": (2, 5, 20),
@@ -61,9 +62,9 @@ STEPS, POINTS = {"digits": 1_200, "mnist": 7_800}, 5_000
 class Priced(MLVAE):
     """ML-VAE with one of the penalties."""
 
-    def __init__(self, encoder, decoder, *, kind: str = "all", weight: float = 0.0, separate=None):
+    def __init__(self, encoder, decoder, *, kind: str = "all", weight: float = 0.0, separate=None, evidence="product"):
         own = kind.startswith("all")
-        super().__init__(encoder, decoder, leakage=weight if own else 0.0, separate=separate)
+        super().__init__(encoder, decoder, leakage=weight if own else 0.0, separate=separate, evidence=evidence)
         self.kind, self.weight = kind, 0.0 if own else weight
         if kind == "adversary":
             self.players = {"model": "enc dec", "adversary": "adversary"}
@@ -116,7 +117,8 @@ def measure(name: str, kind: str, weight: float, seed: int, steps: int) -> dict:
     train, validation = parts(name)
     arch = "bouchacourt18-mnist" if name == "mnist" else "auto"
     how = {"kind": kind, "weight": float(weight), "separate": kind != SHARED}
-    sizes = SIZES | ({"z": 4} if kind == SMALL else {})
+    how |= {"evidence": "mixture"} if kind == MIXED else {}
+    sizes = SIZES | ({"z": 4} if kind in (SMALL, MIXED) else {})
     method = Priced.build(train.shape, **sizes, arch=arch, seed=seed, **how)
     run = twofold.fit(method, train.groups(), steps=steps, seed=seed, progress=False)
     train, validation = train[:POINTS], validation[:POINTS]
