@@ -25,6 +25,7 @@ from twofold.tables.runner import read as read_cell
 from twofold.tables.runner import stale
 
 S, Z, WHOLE, NONE, UPPER = figures.S, figures.Z, figures.MARK, figures.SOFT, figures.INK
+MOST = 4.0  # bits; of ten digits log2(10) = 3.3 are chance
 SOLID, DASHED, DOTTED, MIXED, LONG = "-", "--", ":", "-.", (0, (7, 2))
 LINES = {  # table -> row, which of its curves, name, colour, style
     "fig-6c": [
@@ -92,6 +93,8 @@ def draw(name: str, block: str, scale: str, results: Path) -> Figure | None:
             line.set(color=colour, linestyle=style, markersize=2.5, linewidth=1.4)
             band.set_facecolor(colour)
         axes.legend().remove()
+    if kind is Evidence:  # a classifier taught on 100 images may be sure and wrong about one: far above chance
+        figure.axes[1].set_ylim(0, MOST)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     look = {"frameon": False, "fontsize": 8, "handlelength": 3.5, "labelcolor": figures.INK}
     figure.legend(handles, labels, loc="outside right center", **look)
