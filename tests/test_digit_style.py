@@ -113,6 +113,9 @@ def test_factors_are_spread_as_the_paper_says():
     f = {name: values.numpy() for name, values in data.factors.items()}
     colour = np.stack([f[name] for name in ("red", "green", "blue")])
     np.testing.assert_allclose(colour.sum(0), 1, atol=1e-5)
+    assert data.names["colour"] == ("red", "green", "blue")
+    np.testing.assert_array_equal(f["colour"], colour.argmax(0))
+    np.testing.assert_allclose(np.bincount(f["colour"]) / len(data), 1 / 3, atol=0.02)
     assert (np.unique(np.rint(10 * f["width"])) == np.arange(1, 11)).all()
     assert (f["scale"].min(), f["scale"].max()) == (pytest.approx(0.5, abs=0.001), pytest.approx(1, abs=0.001))
     best = {name: np.abs(v - np.median(v)).mean() for name, v in f.items()}

@@ -21,9 +21,10 @@ from twofold.errors import InputError, whole
 DRAWN = 64  # the paper's size; everything is drawn at it, whatever is asked for
 WIDEST = 10
 STYLE = {
-    "factors": ("digit", "red", "green", "blue", "scale", "width"),
+    "factors": ("digit", "colour", "red", "green", "blue", "scale", "width"),
     "default": "digit",
     "background": True,
+    "sought": "colour",
 }
 
 
@@ -91,8 +92,9 @@ def digit_style_mnist(
     sum; a scale, uniform in [0.5, 1], by area averages, zeros around (the image stays in the middle). Smaller sizes are
     area averages of the same pictures, so that lines thinner than a pixel are dimmer.
 
-    Factors: `digit`; `red`, `green`, `blue`, of sum 1; `scale` in [0.5, 1]; `width`, the square's side over the largest
-    (0.1, 0.2, ... 1). The best constant has a mean absolute error of about .144, .125 and .250.
+    Factors: `digit`; `red`, `green`, `blue`, of sum 1, and `colour`, the strongest of the three; `scale` in [0.5, 1];
+    `width`, the square's side over the largest (0.1, 0.2, ... 1). The best constant has a mean absolute error of about
+    .144 (a colour), .125 and .250.
 
     Options:
         size: images of size x size, 8 to 64.
@@ -162,8 +164,9 @@ def _styled(train: Dataset, test: Dataset, size: int, times: int, seed: int) -> 
     background = Dataset(white, {"digit": label[torch.from_numpy(plain)]}, splits=_official(plain_rows))
     return Dataset(
         Styled(digits, row, width, scale, colour, size),
-        {"digit": label[torch.from_numpy(row)], **named},
+        {"digit": label[torch.from_numpy(row)], "colour": colour.argmax(1), **named},
         default="digit",
+        names={"colour": ("red", "green", "blue")},
         units=dict.fromkeys(("red", "green", "blue"), "of their sum") | {"scale": "of full size", "width": "of 10 px"},
         splits=_official(rows),
         background=background,

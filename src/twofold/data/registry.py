@@ -31,6 +31,7 @@ class Entry:
     licence: str
     background: bool  # whether it has a background set of its own, for reference()
     files: tuple[str, ...]  # needed under the data folder; none: it comes with a dependency, or is made
+    sought: str  # the classes that the background lacks: what a method that learns from reference() should put into s
     build: Callable[..., Dataset]
 
     @property
@@ -68,14 +69,16 @@ def builtin(
     licence: str,
     background: bool = False,
     files: tuple[str, ...] = (),
+    sought: str | None = None,
 ):
     """Declares the function below to be the built-in data set `name`. Its keywords are the data set's options.
 
-    One that needs `files` takes a `Files` as its first argument.
+    One that needs `files` takes a `Files` as its first argument. `sought` is the default factor unless given.
     """
 
     def declare(build):
-        build.entry = Entry(name, shape, n, factors, default, source, licence, background, files, build)
+        about = (name, shape, n, factors, default, source, licence, background, files, sought or default)
+        build.entry = Entry(*about, build)
         return build
 
     return declare

@@ -22,36 +22,51 @@ def small(entry: Entry) -> bool:
     return not entry.files
 
 
+def subjects(entry: Entry) -> Iterator[tuple[str, str | None, Sequence[str]]]:
+    """What s may be about: the block's name, the factor (None: the default), and the supervisions that are about it."""
+    if entry.sought == entry.default:
+        yield entry.name, None, entry.supervision
+    else:  # the reference set lacks something else
+        yield entry.name, None, [kind for kind in entry.supervision if kind != "reference"]
+        yield f"{entry.name}, {entry.sought}", entry.sought, entry.supervision
+
+
 def rows(entries: Sequence[Entry]) -> Iterator[Row]:
     """Every method on every data set that gives what it learns from, and the controls."""
     for entry in entries:
-        shape = list(entry.shape)
-        resized: dict[str, Any] = {}
+        shape, chosen = list(entry.shape), dict[str, Any]()
         if len(shape) == 3 and max(shape[1:]) > SIZE and "size" in entry.options:
-            resized, shape = {"size": SIZE}, [shape[0], SIZE, SIZE]
+            chosen, shape = {"size": SIZE}, [shape[0], SIZE, SIZE]
+        if "times" in entry.options:
+            chosen["times"] = 1  # or a test image's digit would be in the training part, too, in another style
         width = min(8, math.prod(shape))
-        protocol: dict[str, Any] = {"data": entry.name, "data_options": resized, "s": width, "z": width}
         large = math.prod(shape) > VALUES
         at: dict[str, Any] = {"cpu": {"steps": 400}} if large else {}
-        own: dict[str, Any] = {"block": entry.name, "protocol": protocol, "at": at}
-        for name, cls in methods.names().items():
-            kind = cls.supervision.__name__.lower()
-            if kind in entry.supervision:
-                inner = {k: 2 for k, v in cls.options().items() if k.endswith("steps") and isinstance(v, int)}
-                smoke = {"smoke": {"options": inner}} if inner else {}  # steps within an inference, say
-                yield Row(name=name, method=name, note=kind, block=entry.name, protocol=protocol, at=at | smoke)
-                if name in ALSO:
-                    also, options = ALSO[name]
-                    yield Row(name=also, method=name, note=kind, options=options, **own)
-                if "leakage" in cls.options():
-                    bare = {option: value for option, value in NO_PRICE.items() if option in cls.options()}
-                    yield Row(name=f"{name}, no price", method=name, note=kind, options=bare, **own)
-        first = "contrastive" if entry.background else "ml-vae"
-        yield Row(name="untrained", method=first, control="untrained", note=first, **own)
-        yield Row(name="shuffled", method=first, control="shuffled", note=first, **own)
-        yield Row(name="PCA", control="pca", **own)
-        yield Row(name="constant", control="constant", **own)
-        yield Row(name="supervised", control="supervised", **own)
+        for block, factor, kinds in subjects(entry):
+            protocol: dict[str, Any] = {"data": entry.name, "data_options": chosen, "s": width, "z": width}
+            protocol |= {} if factor is None else {"factor": factor}
+            yield from _block({"block": block, "protocol": protocol, "at": at}, kinds)
+
+
+def _block(own: dict[str, Any], kinds: Sequence[str]) -> Iterator[Row]:
+    for name, cls in methods.names().items():
+        kind = cls.supervision.__name__.lower()
+        if kind not in kinds:
+            continue
+        inner = {k: 2 for k, v in cls.options().items() if k.endswith("steps") and isinstance(v, int)}
+        smoke = {"smoke": {"options": inner}} if inner else {}  # steps within an inference, say
+        yield Row(name=name, method=name, note=kind, **own | {"at": own["at"] | smoke})
+        if name in ALSO:
+            also, options = ALSO[name]
+            yield Row(name=also, method=name, note=kind, options=options, **own)
+        if "leakage" in cls.options():
+            bare = {option: value for option, value in NO_PRICE.items() if option in cls.options()}
+            yield Row(name=f"{name}, no price", method=name, note=kind, options=bare, **own)
+    first = "contrastive" if "reference" in kinds else "ml-vae"
+    yield Row(name="untrained", method=first, control="untrained", note=first, **own)
+    yield Row(name="shuffled", method=first, control="shuffled", note=first, **own)
+    for control in ("PCA", "constant", "supervised"):
+        yield Row(name=control, control=control.lower(), **own)
 
 
 def table(name: str, title: str, entries: Sequence[Entry]) -> Table:
@@ -72,7 +87,9 @@ def table(name: str, title: str, entries: Sequence[Entry]) -> Table:
         },
         about=f"""One protocol for all: each method with its defaults, s and z of 8 dimensions (of vectors, as many as
             they have), 1,000 steps of 128 observations (400 where an observation has more than {VALUES} values;
-            images of at most {SIZE} x {SIZE} pixels), 80 % to train on and 20 % to test. The note says what a method
+            images of at most {SIZE} x {SIZE} pixels), 80 % to train on and 20 % to test. A
+            block is a data set and what s should be about: its default factor; of digit-style, whose reference set
+            lacks the style and not the digit, also the class of its strongest colour. The note says what a method
             learns from: images alone, labels, groups of the same class, triplets, or a reference set. s and z:
             accuracy of the strongest of three probes, chosen without the test part. "s - leak" is s less z (or less the
             best constant, where z is below that): 0 for a constant. "class of s" is the share of observations made of
