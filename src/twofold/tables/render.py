@@ -36,8 +36,8 @@ LEGEND = (
     "their number: where nothing differs, one in twenty is wrong. **Bold**: better than every other method "
     "of its block (controls and upper bounds don't compete), each by a paired t-test over shared seeds, at 5 % after "
     "Holm's correction. ↑ and ↓ say which side is better. Intervals, tests and each row's configuration are in "
-    "`results/index.html`, which `twofold table --render` "
-    "writes."
+    "`results/index.html`, which `twofold table --render` writes. Hours are those of the cells' processes, added up: "
+    "where N ran at a time, divide by N."
 )
 
 
@@ -289,8 +289,10 @@ def render(books: Sequence[Book], out: Path, page: Path, data_dir: Path | None =
     text = [MARK, "# Results", "", LEGEND, ""]
     last = (out / "notes.md").read_text() if (out / "notes.md").is_file() else ""
     notes = {book.name: _notes(out, book) for book, _ in found}
+    all_of_them = [section for _, made in found for section in made]
+    text += [f"In all {took(all_of_them)}.", ""]
     for book, made in found:
-        text += [f"## {book.name}: {book.about.rstrip('.')}", "", f"`twofold table {book.name}`", ""]
+        text += [f"## {book.name}: {book.about.rstrip('.')}", "", f"`twofold table {book.name}`: {took(made)}.", ""]
         for section in made:
             summarise(section, out)
             text.append(markdown(section, page.parent))
@@ -304,9 +306,15 @@ def render(books: Sequence[Book], out: Path, page: Path, data_dir: Path | None =
         lstrip_blocks=True,
     ).get_template("tables.html.j2")
     html = out / "index.html"
-    texts = {"legend": LEGEND, "notes": notes, "last": last}
-    write(html, template.render(found=found, words=WORDS, dump=_dump, html=_html, inline=_inline, **texts))
+    texts = {"legend": LEGEND, "notes": notes, "last": last, "words": WORDS}
+    write(html, template.render(found=found, took=took, dump=_dump, html=_html, inline=_inline, **texts))
     return page, html
+
+
+def took(found: Sequence[Section]) -> str:
+    """How many cells these are, and their processes' time: "12 cells, 0.4 hours"."""
+    seconds = [cell["total_seconds"] for section in found for line in section.lines for cell in line.cells]
+    return f"{len(seconds):,} cells, {sum(seconds) / 3600:.1f} hours"
 
 
 def refuse(page: Path) -> None:
@@ -331,12 +339,12 @@ def _inline(text: str) -> Markup:
 
 
 def _dump(line: Line) -> str:
-    """A row's configuration and its seeds' values."""
+    """A row's intervals and tests, configuration, and its seeds' values."""
     first = line.cells[0]
+    told = "".join(f"{v.column.name}: {v.text}; {v.told}\n" for v in line.values if v.ours is not None)
     own = {"protocol": first["protocol"], "versions": first["versions"], "data": first.get("data")}
     each = [
         {key: c[key] for key in ("seed", "commit", "device", "values")} | {"seconds": round(c["total_seconds"], 1)}
         for c in line.cells
     ]
-    text = json.dumps(own, indent=1) + "\n" + "\n".join(json.dumps(seed) for seed in each)
-    return text
+    return told + json.dumps(own, indent=1) + "\n" + "\n".join(json.dumps(seed) for seed in each)
