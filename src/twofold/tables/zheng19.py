@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -17,6 +17,7 @@ from twofold.data import Dataset
 from twofold.method import Code, Method
 from twofold.metrics.common import sample
 from twofold.supervision import Labels
+from twofold.tables import controls
 from twofold.tables.cell import Cell
 from twofold.tables.measures import KINDS, judge
 from twofold.tables.table import Column, Row, Table
@@ -36,6 +37,26 @@ def real(cell: Cell, *, per_class: int = 500, pairs: int = 1_000, judge_steps: i
     y = cell.test.factors[str(cell.factor)]
     rows = torch.cat([(y == c).nonzero()[:per_class, 0] for c in range(int(y.max()) + 1)])
     return _judged(cell, cell.test[rows].x, y[rows], pairs, judge_steps)
+
+
+def each_class(cell: Cell, n: int) -> tuple[Tensor, Tensor]:
+    """`n` observations of every class, and their classes, from a control that learns each class by itself: normal in
+    its principal components, or its mean."""
+    y, p = cell.train.factors[str(cell.factor)], cell.protocol
+    made = []
+    for c in range(int(y.max()) + 1):
+        part = cell.train[y == c]
+        pca = cell.row.control == "pca"
+        alone = controls.pca(part, 0, p.s + p.z, cell.seed) if pca else controls.constant(part, 0, p.z)
+        made.append(generate(alone, n, seed=mix(cell.seed, 55, c)))
+    return torch.cat(made), torch.arange(len(made)).repeat_interleave(n)
+
+
+def quality_of_each(
+    cell: Cell, *, per_class: int = 500, pairs: int = 1_000, judge_steps: int | None = None
+) -> dict[str, Any]:
+    """`quality` of a control that learns each class by itself."""
+    return _judged(cell, *each_class(cell, per_class), pairs, judge_steps)
 
 
 def _judged(cell: Cell, x: Any, y: Tensor, pairs: int, steps: int | None) -> dict[str, Any]:
@@ -58,11 +79,25 @@ def _judged(cell: Cell, x: Any, y: Tensor, pairs: int, steps: int | None) -> dic
 def coverage(cell: Cell) -> dict[str, Any]:
     """1D Wasserstein distances of each class's generated points to its real test points, mean over the classes, and
     the same of a second real sample as large: the training points."""
+    name = str(cell.factor)
+    y = cell.train.factors[name]
+    return _apart(
+        cell,
+        {c: generate(cell.method, int((y == c).sum()), y=c, seed=mix(cell.seed, 52)) for c in y.unique().tolist()},
+    )
+
+
+def coverage_of_each(cell: Cell) -> dict[str, Any]:
+    """`coverage` by a control that learns each class by itself."""
+    x, y = each_class(cell, len(cell.train) // len(cell.train.factors[str(cell.factor)].unique()))
+    return _apart(cell, {c: x[y == c] for c in y.unique().tolist()})
+
+
+def _apart(cell: Cell, of_class: Mapping[int, Tensor]) -> dict[str, Any]:
     found: dict[str, list[float]] = {}
     name = str(cell.factor)
-    for c in cell.test.factors[name].unique().tolist():
+    for c, made in of_class.items():
         truth, second = (part[part.factors[name] == c].x[:] for part in (cell.test, cell.train))
-        made = generate(cell.method, len(second), y=c, seed=mix(cell.seed, 52))
         for axis, column in enumerate(("along x", "along y")):
             for row, points in ((column, made), (f"{column}, real", second)):
                 apart = wasserstein_distance(np.asarray(points)[:, axis], np.asarray(truth)[:, axis])
@@ -189,7 +224,9 @@ def generators(block: str, printed: dict[str, tuple[float, ...]], size: tuple[in
         ),
         "untrained": dict(method="label-relevant-vae", control="untrained"),
         "shuffled labels": dict(method="label-relevant-vae", control="shuffled", note="our weights, leakage 10"),
-        "real test images": dict(control="constant", measure=real, note="no model"),
+        "PCA": dict(control="pca", measure=quality_of_each, note="of each class: normal in 20 components"),
+        "constant": dict(control="constant", measure=quality_of_each, note="each class's mean image"),
+        "real test images": dict(control="constant", measure=real, note="no model; what a generator can reach"),
     }
     columns = ("Inception Score", "diversity")
     return [
@@ -326,6 +363,8 @@ TABLES = [
             Row(
                 name="shuffled labels", method="label-relevant-vae", control="shuffled", note="our weights, leakage 10"
             ),
+            Row(name="PCA", control="pca", measure=coverage_of_each, note="of each class: normal in both components"),
+            Row(name="constant", control="constant", measure=coverage_of_each, note="each class's mean point"),
         ],
         measure=coverage,
         protocol=dict(
