@@ -3,7 +3,9 @@
     python benchmarks/overview.py [--results results] [--scale cpu] [--out docs/figures]
 
 all-methods.png: s less the leak, and how many swaps show the class of s, of each method (rows, by what it learns from)
-on each data set (columns): means over the seeds. Trains nothing.
+on each data set (columns): means over the seeds. Prints the same as a Markdown table, means over the data sets that a
+method was run on, with the error and the time of training beside a plain VAE's (medians of the ratios). Trains
+nothing.
 """
 
 from __future__ import annotations
@@ -68,6 +70,28 @@ def draw(rows: Sequence[Mapping]) -> Figure:
     return figure
 
 
+def markdown(rows: Sequence[Mapping]) -> str:
+    """The means over the blocks that each method was run on."""
+    named = list(dict.fromkeys(row["row"] for row in rows))
+    values = {(row["row"], row["block"]): {c: v.get("mean") for c, v in row["values"].items()} for row in rows}
+    blocks = list(dict.fromkeys(row["block"] for row in rows))
+    head = ["learns from", "method", "data sets", *COLUMNS.values(), "error / VAE's", "training / VAE's"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for title, names in order(rows, named).items():
+        for name in names:
+            own = {block: values[name, block] for block in blocks if (name, block) in values}
+            cells = [title, name, str(len(own))]
+            for column in COLUMNS:
+                its = [found for each in own.values() if (found := each.get(column)) is not None]
+                cells.append(f"{np.mean(its):.2f}" if its else "-")
+            for column in ("MSE", "CPU seconds"):
+                pairs = [(each.get(column), values["vae", block][column]) for block, each in own.items()]
+                ratios = [a / b for a, b in pairs if a and b]
+                cells.append(f"{np.median(ratios):.1f}" if ratios else "-")
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--results", type=Path, default=Path("results"))
@@ -81,6 +105,7 @@ def main() -> int:
         return 1
     rows = [row for row in json.loads(path.read_text())["rows"] if row["seeds"]]
     print(figures.save(draw(rows), args.out / f"{book.name}.png"))
+    print(markdown(rows))
     return 0
 
 

@@ -33,6 +33,7 @@ from twofold.tables.cell import Cell, lacks, thinned, work
 from twofold.tables.table import Book, Column, Protocol, Row, Table
 
 BOOKS = tables.books()
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def sketch(*names: str) -> Book:
@@ -120,6 +121,19 @@ def test_the_tables_of_all_methods_hold_every_method():
     assert {name for _, name in named} == set(methods.names())
     for row in table.rows:
         assert table.resolve(row, "cpu").factor == ("colour" if row.block == "digit-style, colour" else None)
+
+
+def test_kept_cells_belong_to_rows():
+    """A row that was renamed or dropped leaves none behind."""
+    kept = {path.parent / path.name.rsplit(".", 2)[0] for path in RESULTS.glob("*/*/*/*.json")}
+    rows = {
+        RESULTS / book.name / scale / table.name / row.slug
+        for book in BOOKS.values()
+        for table in book.tables
+        for scale in table.scales
+        for row in table.rows
+    }
+    assert not kept - rows
 
 
 def test_files_are_found_by_walking():
@@ -216,7 +230,7 @@ def test_what_is_there_is_kept_and_what_is_missing_is_run(tmp_path):
     (out / "tables-sketch/smoke/sizes/raw.0.json").write_text('{"values"')  # as a full disk might leave it
     (out / "tables-sketch/smoke/sizes/mean.0.json").unlink()
     assert go(book, out, tmp_path).done == 2
-    timed = re.compile(r'"(total_)?seconds": [\d.e-]+|"started": "[^"]+"')
+    timed = re.compile(r'"(total_)?(cpu_)?seconds": [\d.e-]+|"started": "[^"]+"')
     assert {k: timed.sub("", v) for k, v in files(out).items()} == {k: timed.sub("", v) for k, v in before.items()}
     assert go(book, out, tmp_path, seeds=2, only=["WID"]).done == 1
 
@@ -487,14 +501,16 @@ def test_paired_comparisons():
 
 def test_a_winner_needs_every_test():
     near = {"a": {0: 1.0, 1: 1.1, 2: 0.9}, "b": {0: 2.0, 1: 2.11, 2: 1.9}, "c": {0: 1.1, 1: 1.0, 2: 0.95}}
-    name, others = statistics.winner(near, "low")
-    assert name is None  # c is too near
-    assert set(others) == {"b", "c"}
+    found = statistics.best(near, "low")
+    assert (found.name, found.won, set(found.tests)) == ("a", False, {"b", "c"})  # c is too near
     clear = {"a": near["a"], "b": near["b"]}
-    assert statistics.winner(clear, "low")[0] == "a"
-    assert statistics.winner(clear, "high")[0] == "b"
-    assert statistics.winner({"a": {0: 1.0}, "b": {0: 2.0}}, "low") == (None, {})  # one seed tells nothing
-    assert statistics.winner(clear | {"d": {5: 9.0, 6: 9.0}}, "low")[0] is None  # no seeds in common: no test
+    for better, first in (("low", "a"), ("high", "b")):
+        found = statistics.best(clear, better)
+        assert (found.name, found.won) == (first, True)
+    assert not statistics.best({"a": {0: 1.0}, "b": {0: 2.0}}, "low").won  # one seed tells nothing
+    assert statistics.best({"a": {0: 1.0}}, "low") == statistics.Best()
+    found = statistics.best({"d": {5: 9.0, 6: 9.0}} | clear, "low")  # no seeds in common: no test
+    assert (found.name, found.won, set(found.tests)) == ("a", False, {"b"})
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------

@@ -54,9 +54,9 @@ def run(
     try:
         outcome = runner.run(plan, data_dir=root, **how)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("; the cells that had ended are kept: the same command goes on") from None
-    finally:
         render(out, page, root)
+        raise KeyboardInterrupt("; the cells that had ended are kept: the same command goes on") from None
+    render(out, page, root)
     if outcome.failed:
         which = "; ".join(f"{cell}: {error}" for cell, error in list(outcome.failed.items())[:3])
         raise runner.CellsFailed(f"{len(outcome.failed)} of {len(plan.tasks)} cells failed: {which}")

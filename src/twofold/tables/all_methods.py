@@ -87,16 +87,18 @@ def table(name: str, title: str, entries: Sequence[Entry]) -> Table:
         },
         about=f"""One protocol for all: each method with its defaults, s and z of 8 dimensions (of vectors, as many as
             they have), 1,000 steps of 128 observations (400 where an observation has more than {VALUES} values;
-            images of at most {SIZE} x {SIZE} pixels), 80 % to train on and 20 % to test. A
-            block is a data set and what s should be about: its default factor; of digit-style, whose reference set
-            lacks the style and not the digit, also the class of its strongest colour. The note says what a method
-            learns from: images alone, labels, groups of the same class, triplets, or a reference set. s and z:
-            accuracy of the strongest of three probes, chosen without the test part. "s - leak" is s less z (or less the
-            best constant, where z is below that): 0 for a constant. "class of s" is the share of observations made of
-            one's s and another's z that a classifier trained on the data alone puts into the class of s; of a method
-            without an encoder, the share of generated ones of the class asked for. A method with one code has its whole
-            code in z; one whose encoder is given the label has no s to measure, and its z is a function of the label
-            too. "no price": without our price on the leak from z, and with one encoder where the paper has one.""",
+            images of at most {SIZE} x {SIZE} pixels), 80 % to train on and 20 % to test. A block is a data set
+            and what s should be about: its default factor; of digit-style, whose reference set lacks the style
+            and not the digit, also the class of its strongest colour. The note says what a method learns from:
+            images alone, labels, groups of the same class, triplets, or a reference set (those that learn from
+            one are where the data have one; with a class of a table as controls they are in `flat`). s and z:
+            accuracy of the strongest of three probes, chosen without the test part. "s - leak" is s less z (or
+            less the best constant, where z is below that): 0 for a constant. "class of s" is the share of
+            observations made of one's s and another's z that a classifier trained on the data alone puts into
+            the class of s; of a method without an encoder, the share of generated ones of the class asked for.
+            A method with one code has its whole code in z; one whose encoder is given the label has no s to
+            measure, and its z is a function of the label too. "no price": without our price on the leak from z,
+            and with one encoder where the paper has one.""",
     )
 
 

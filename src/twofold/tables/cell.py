@@ -205,7 +205,7 @@ class Cell:
 
     def run(self) -> dict[str, Any]:
         """Train and measure: `values`, `extra`, cost, identity, environment; JSON-able. Raises what goes wrong."""
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         about = {"table": self.table.name, "row": self.row.title, "scale": self.scale, "seed": self.seed}
         about |= {"protocol": self.table.identity(self.row, self.scale)}
         self.method = self.trained()
@@ -228,6 +228,7 @@ class Cell:
             "cpu_seconds": self.cpu_seconds,
             "history": thinned(self.history) if len(self.method.players) > 1 else [],
             "total_seconds": time.perf_counter() - start,
+            "total_cpu_seconds": time.process_time() - cpu,
             "device": torch.cuda.get_device_name() if self.method.device.type == "cuda" else self.method.device.type,
         }
         return json.loads(json.dumps(about | done | record(), default=_plain))

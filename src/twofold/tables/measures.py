@@ -19,8 +19,8 @@ from twofold.tables.table import Column
 
 KINDS = ("linear", "mlp", "knn")
 COSTS = [
-    Column(name="CPU seconds", better="low", format=".0f", about="of training, in all stages"),
-    Column(name="CPU ms an image", better="low", format=".3g", about="to find the codes of 1,000 images in one call"),
+    Column(name="CPU seconds", format=".0f", about="of training, in all stages"),
+    Column(name="CPU ms an image", format=".4f", about="to find the codes of 1,000 images in one call"),
 ]
 SPLIT = [  # what `split` measures
     Column(name="s", better="high", about="accuracy of the strongest probe on s"),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,15 +18,14 @@ from markupsafe import Markup
 from twofold.errors import InputError
 from twofold.tables.cell import lacks
 from twofold.tables.runner import cell_path, read, write
-from twofold.tables.statistics import Paired, Summary, against, summary, winner
+from twofold.tables.statistics import Best, Paired, Summary, against, best, summary
 from twofold.tables.table import SCALES, Book, Column, Row, Table
 
 MARK = "<!-- rendered by: twofold table --render -->"
 SIGNS = {"ahead": "▲", "behind": "▼", "level": "=", "unlike": "≠", None: ""}
 WORDS = {
     "smoke": "Smoke scale: a few steps, to see that it runs. These are not results.",
-    "cpu": "CPU scale: about five minutes of a quiet core a cell at most, twice that of a shared one; not the paper's "
-    "budget.",
+    "cpu": "CPU scale: minutes a cell, not the paper's budget.",
     "paper": "The paper's scale.",
 }
 LEGEND = (
@@ -195,16 +195,19 @@ def _block(table: Table, rows: Sequence[tuple[Row, list, list, str]], test: bool
             for row, cells, *_ in rows
         }
         competing = {row.slug: by[row.slug] for row, *_ in rows if row.control is None and row.competes}
-        won, tests = winner(competing, column.better) if column.better and test else (None, {})
-        best = next((name for name, v in competing.items() if v and name not in tests), None) if tests else None
+        first = best(competing, column.better) if column.better and test else Best()
+        means = {name: column.show(summary(list(v.values())).mean) for name, v in competing.items() if v}
+        won = first.won and list(means.values()).count(means[str(first.name)]) == 1  # as far as the page shows
         for row, cells, *_ in rows:
             seeds, printed = by[row.slug], row.printed.get(column.name)
             ours = summary(list(seeds.values())) if seeds else None
-            standing = against(ours, printed, column.better) if test and ours and printed is not None else None
-            standing = "unlike" if standing and not column.comparable else standing
-            found = tests.get(row.slug)
-            from_best = (names[best], *found) if found and best is not None else None
-            made = Value(column, seeds, printed, ours, standing, len(cells), row.slug == won, from_best)
+            standing = None
+            if test and ours and printed is not None:
+                standing = against(ours, printed, column.better) if column.comparable else "unlike"
+            found = first.tests.get(row.slug)
+            from_best = (names[first.name], *found) if found and first.name is not None else None
+            bold = won and row.slug == first.name
+            made = Value(column, seeds, printed, ours, standing, len(cells), bold, from_best)
             values[row.slug].append(made)
     return [Line(row, values[row.slug], cells, paths, why) for row, cells, paths, why in rows]
 
@@ -216,8 +219,10 @@ def summarise(section: Section, out: Path) -> Path:
     """results/NAME/TABLE.SCALE.json: each row's values, spreads, seeds, protocol, versions, commit, device, seconds."""
     rows = []
     for line in section.lines:
-        first = line.cells[0] if line.cells else {}
-        about = {key: first.get(key) for key in ("protocol", "versions", "commit", "device", "machine", "gpu")}
+        about: dict[str, Any] = {"protocol": line.cells[0]["protocol"] if line.cells else None}
+        for key in ("versions", "commit", "device", "machine", "gpu"):  # one, or one a seed
+            each = [cell.get(key) for cell in line.cells]
+            about[key] = each if any(value != each[0] for value in each) else next(iter(each), None)
         columns = {}
         for value in line.values:
             if value.ours is not None or value.printed is not None:
@@ -312,9 +317,13 @@ def render(books: Sequence[Book], out: Path, page: Path, data_dir: Path | None =
 
 
 def took(found: Sequence[Section]) -> str:
-    """How many cells these are, and their processes' time: "12 cells, 0.4 hours"."""
+    """How many cells these are, and their processes' wall time."""
     seconds = [cell["total_seconds"] for section in found for line in section.lines for cell in line.cells]
-    return f"{len(seconds):,} cells, {sum(seconds) / 3600:.1f} hours"
+    if not seconds:
+        return "no cells yet"
+    half, most = median(seconds) / 60, max(seconds) / 60
+    whole = f"{len(seconds):,} cells, {sum(seconds) / 3600:.1f} hours"
+    return f"{whole}; a cell {half:.1f} minutes (median), {most:.1f} at most"
 
 
 def refuse(page: Path) -> None:

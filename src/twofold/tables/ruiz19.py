@@ -251,6 +251,9 @@ TABLES = [
                 )
                 for name, more in METHODS.items()
             ),
+            Row(name="untrained", method="srb-vae", control="untrained", recipe=RECIPE),
+            Row(name="shuffled reference", method="srb-vae", control="shuffled", recipe=RECIPE),
+            Row(name="PCA", control="pca", recipe=RECIPE),
             Row(name="constant", control="constant", recipe=RECIPE),
             Row(name="supervised", control="supervised", recipe=RECIPE),
         ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Literal
 
@@ -86,19 +86,28 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def winner(rows: Mapping[str, Mapping[int, float]], better: str) -> tuple[str | None, dict[str, tuple[Paired, float]]]:
-    """The row that is better than every other one, each by a paired t-test at 5 % after Holm's correction.
+@dataclass(frozen=True)
+class Best:
+    """The row with the best mean; each other one's difference from it, with the corrected p; whether all are beaten."""
 
-    `rows`: {row: {seed: value}}. Returns its name, or None (too few seeds, or no such row), and each other row's
-    difference from the row with the best mean, with the corrected p.
+    name: str | None = None
+    tests: Mapping[str, tuple[Paired, float]] = field(default_factory=dict)
+    won: bool = False
+
+
+def best(rows: Mapping[str, Mapping[int, float]], better: str) -> Best:
+    """The row with the best mean, and whether it is better than every other one, each by a paired t-test at 5 % after
+    Holm's correction; where a row shares fewer than two seeds with it, it isn't.
+
+    `rows`: {row: {seed: value}}. With fewer than two rows there is no best.
     """
     rows = {name: values for name, values in rows.items() if values}
     if len(rows) < 2:
-        return None, {}
+        return Best()
     sign = 1 if better == "high" else -1
-    best = max(rows, key=lambda name: sign * fmean(rows[name].values()))
-    tests = {name: test for name, values in rows.items() if name != best and (test := paired(values, rows[best]))}
+    first = max(rows, key=lambda name: sign * fmean(rows[name].values()))
+    tests = {name: test for name, values in rows.items() if name != first and (test := paired(values, rows[first]))}
     adjusted = holm([test.p for test in tests.values()])
     beaten = [p < LEVEL and sign * test.difference < 0 for test, p in zip(tests.values(), adjusted)]
     won = len(tests) == len(rows) - 1 and all(beaten)
-    return (best if won else None), {name: (test, p) for (name, test), p in zip(tests.items(), adjusted)}
+    return Best(first, {name: (test, p) for (name, test), p in zip(tests.items(), adjusted)}, won)
