@@ -365,7 +365,7 @@ TABLES = [
         about="""As Table 1. Is it the colour of ImageNet's grass that ours lacks? Each patch of grass has a green of
             its own here, the digits stay grey: colour tells where a digit is, as brightness alone does not. At CPU
             scale the networks of the first block are those of Table 1, with three channels; those of the second have
-            four convolutions (`arch="conv"`).""",
+            three convolutions (`arch="conv"`).""",
     ),
     Table(
         name="fig-6a",
