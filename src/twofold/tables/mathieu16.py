@@ -206,13 +206,22 @@ SPRITES: dict[str, dict[str, Any]] = {
 }
 SMOKE = dict(data="digits", data_options={}, split=(0.6, 0.4), by=None, factor=None, arch="auto")
 SMOKE |= dict(s=4, z=4, steps=2, batch_size=16, n_train=150, n_test=80)
+AS_TABLE_1: dict[str, Any] = dict(
+    columns=ERRORS,
+    measure=errors,
+    protocol=dict(s=512, z=64, batch_size=64),
+    scales={
+        "smoke": SMOKE | {"measure": {"points": 100, "kind": "linear"}},
+        "cpu": dict(steps=3500),
+        "paper": dict(epochs=50, arch="mathieu16-small"),
+    },
+)
 
 TABLES = [
     Table(
         name="table-1",
         title="Error of a classifier on z (near chance is better) and on s (lower is better), in %",
         source="Mathieu16, Table 1",
-        columns=ERRORS,
         rows=[
             *rows(
                 "Sprites, unseen characters",
@@ -247,13 +256,7 @@ TABLES = [
                 recipe=YALEB,
             ),
         ],
-        measure=errors,
-        protocol=dict(s=512, z=64, batch_size=64),
-        scales={
-            "smoke": SMOKE | {"measure": {"points": 100, "kind": "linear"}},
-            "cpu": dict(steps=3500),
-            "paper": dict(epochs=50, arch="mathieu16-small"),
-        },
+        **AS_TABLE_1,
         about="""Trained on pairs of one identity: a character (20 animations, 500 / 72 / 100 characters), a toy, a
             person. Probed for the seven attributes (their mean error), the toy's category, the person. The probe is
             the paper's, two layers with 256 hidden units; its early stopping takes a fifth of the training codes.
@@ -269,7 +272,6 @@ TABLES = [
         name="sizes",
         title="Table 1 on Sprites with codes of the paper's sizes",
         source="Mathieu16, Table 1",
-        columns=ERRORS,
         rows=[
             row
             for row in rows(
@@ -281,13 +283,7 @@ TABLES = [
             )
             if row.name in ("Mathieu", "untrained", "PCA")
         ],
-        measure=errors,
-        protocol=dict(s=512, z=64, batch_size=64),
-        scales={
-            "smoke": SMOKE | {"measure": {"points": 100, "kind": "linear"}},
-            "cpu": dict(steps=3500),
-            "paper": dict(epochs=50, arch="mathieu16-small"),
-        },
+        **AS_TABLE_1,
         about="""As Table 1, at CPU scale too with codes of 512 and 64 dimensions (there 64 and 16): is it their size
             that Table 1's s lacks?""",
     ),
