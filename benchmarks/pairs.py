@@ -4,7 +4,7 @@
 
 Prints the first row less each other one, with its 95 % interval, p, and p after Holm's correction for all of them.
 Rows are named as in RESULTS.md; where a table has blocks, give --block, or --over-blocks for each seed's mean over the
-blocks that all of these rows have. Trains nothing: reads results/*/*.json.
+blocks that all of these rows have (but for those that --leave-out names). Trains nothing: reads results/*/*.json.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def main() -> None:
     options.add_argument("others", nargs="+")
     options.add_argument("--block", default="")
     options.add_argument("--over-blocks", action="store_true")
+    options.add_argument("--leave-out", action="append", default=[], metavar="BLOCK")
     options.add_argument("--scale", default="cpu")
     options.add_argument("--results", type=Path, default=Path("results"))
     args = options.parse_args()
@@ -34,6 +35,9 @@ def main() -> None:
         by_block.setdefault(line["block"], {})[line["row"]] = line["values"]
     if not args.over_blocks:
         by_block = {args.block: by_block.get(args.block, {})}
+    for block in args.leave_out:
+        if by_block.pop(block, None) is None:
+            options.error(f"--leave-out: no block {block!r}; blocks: {', '.join(by_block)}")
 
     def seeds(lines: dict[str, dict], name: str) -> dict[int, float]:
         return {int(seed): value for seed, value in lines[name].get(args.column, {}).get("seeds", {}).items()}
