@@ -464,6 +464,24 @@ def test_curves_are_of_classes_that_have_enough():
         grouped.curves(cell, per_class=3, trials=1)  # pyright: ignore
 
 
+def test_of_a_mixture_z_is_multiplied(monkeypatch):
+    """By a mixture's own rule, which draws one of its members, z could show no more than one image's does."""
+    asked, evidence = [], grouped.metrics.evidence
+
+    def noted(*given, **how):
+        asked.append((how["evidence"], how["codes"]))
+        return evidence(*given, **how)
+
+    monkeypatch.setattr(grouped.metrics, "evidence", noted)
+    data = Dataset(torch.rand(12, 6), {"who": torch.arange(12) % 2})
+    method = methods.MLVAE.build((6,), s=2, z=2, evidence="mixture")
+    cell = SimpleNamespace(test=data, factor="who", method=method, seed=0)
+    grouped.curves(cell, per_class=2, rule="mixture", trials=1)  # pyright: ignore
+    of_s, of_z = asked[:3], asked[3:]
+    assert of_s == [("mixture", "samples"), ("mixture", "means"), ("product", "samples")]
+    assert of_z == [(None, "samples"), (None, "means"), ("product", "samples")]
+
+
 # -- statistics --------------------------------------------------------------------------------------------------------
 
 
