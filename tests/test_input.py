@@ -105,6 +105,7 @@ def test_encoders_may_give_the_distributions_of_torch(s):
         (Halves(lambda h: h, normal), Join(), "encoder: its s is a point"),
         (Halves(normal, lambda h: h), Join(), "encoder: its z is a point"),
         (Halves(normal, lambda h: "z"), Join(), "encoder: gave a str"),
+        (Halves(lambda h: normal(h[:, :0]), normal), Join(), "encoder: its s has no dimensions"),
         (Halves(normal, normal), Join(5), "decoder: gave"),
         (nn.Linear(6, 4), Join(), "encoder: gave a Tensor; expected"),
         (nn.Linear(5, 4), Join(), "encoder, decoder: "),

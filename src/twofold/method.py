@@ -103,7 +103,7 @@ class Method(nn.Module, ABC):
             raise InputError(f"shape: {shape!r}; expected (channels, height, width) or (dimensions,)")
         shape = tuple(int(side) for side in shape)
         seed, classes = whole("seed", seed, 0), None if classes is None else whole("classes", classes, 1)
-        if s == 0 and not cls.only_z and cls.supervision is not Labels:
+        if s == 0 and cls._needs_s():
             raise InputError(f"s: 0; {cls.name} needs at least one dimension of s")
         known = inspect.signature(cls.__init__).parameters
         for option, value in options.items():
@@ -118,6 +118,10 @@ class Method(nn.Module, ABC):
             method = cls(*cls.networks(shape, s, z, classes, arch, **extra), **options)
         method.config = dict(shape=list(shape), s=s, z=z, classes=classes, arch=arch, seed=seed, **options)
         return method
+
+    @classmethod
+    def _needs_s(cls) -> bool:
+        return not cls.only_z and cls.supervision is not Labels  # with labels, s may be the label itself
 
     @classmethod
     def options(cls) -> dict[str, Any]:
@@ -150,6 +154,8 @@ class Method(nn.Module, ABC):
             if self.only_z and s.mean.shape[-1]:
                 found = f"its s has {s.mean.shape[-1]} dimensions"
                 raise InputError(f"encoder: {found}; {type(self).__name__} has no s, z is the whole code")
+            if not s.mean.shape[-1] and self._needs_s():
+                raise InputError(f"encoder: its s has no dimensions; {type(self).__name__} needs at least one")
             if isinstance(s, Point) and s.mean.shape[-1] and not self.point_s:
                 raise InputError(f"encoder: its s is a point; {type(self).__name__} needs a Gaussian")
             if not isinstance(z, Gaussian):
