@@ -677,6 +677,11 @@ def test_the_supervised_bound_learns_and_has_no_z():
     both = Cell(one(rows=[row], scales={"cpu": {}}), row, "cpu", 0)
     both.__dict__["whole"], both.__dict__["parts"] = real, (real, real)
     assert both.trained().widths == [2, 1]
+    faces = Dataset(torch.rand(20, 3, 8, 8), {"who": np.arange(20) % 2})  # whose decoder gives variances, too
+    row = Row(name="x", control="supervised", protocol={"arch": "bouchacourt18-faces", "steps": 2, "batch_size": 10})
+    told = Cell(one(rows=[row], scales={"cpu": {}}), row, "cpu", 0)
+    told.__dict__["whole"], told.__dict__["parts"] = faces, (faces, faces)
+    assert told.trained().sizes == (10, 0)
 
 
 def test_untrained_is_as_built_and_shuffled_knows_nothing():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from twofold import networks
 from twofold.arrays import gather
 from twofold.data import Dataset
-from twofold.distributions import Gaussian
+from twofold.distributions import Gaussian, picture
 from twofold.errors import InputError, choose
 from twofold.method import Code, Method
 from twofold.metrics.common import sample
@@ -103,7 +103,7 @@ class Supervised(Method):
                 told[name] = F.l1_loss(out[:, 0], (wanted - y.mean()) / y.std())
             else:
                 told[name] = F.cross_entropy(out, wanted)
-        undone = self.dec(q_s.mean.detach(), q_z.mean)
+        undone = picture(self.dec(q_s.mean.detach(), q_z.mean))
         yield {"model": told, "decoder": {"rec": (undone - draw.x).square().flatten(1).sum(1).mean()}}
 
 
