@@ -574,6 +574,7 @@ def test_the_markdown_page(page):
     assert "How to make the local copies: Put faces/ there." in text
     assert "7.000" not in text
     assert text.index("What we tried") < text.index("## The end")
+    assert "| tables-sketch sizes | 1 | 0 | 0 |  |" in text
 
 
 def test_the_page_for_browsers(page):
@@ -868,6 +869,7 @@ def test_the_command(tmp_path, listed, capsys, monkeypatch):
         ("contrast21 --address a:1 --only lambda_z", "it goes with --backend"),
         ("contrast21 --device tpu", "device"),
         ("contrast21 --data-dir nowhere", "data-dir"),
+        ("nowhere --render", "nowhere"),
     ],
 )
 def test_wrong_words_get_one_line(words, says, tmp_path, monkeypatch, capsys):

@@ -156,7 +156,7 @@ def table(
     if name is None and not render:
         tables.show(data_dir)
     elif render:
-        tables.render(out, page, data_dir)
+        tables.render(out, page, data_dir, name)
     else:
         how = {"jobs": jobs, "threads": threads, "device": device, "backend": backend, "address": address}
         tables.run(str(name), scale, seeds, only or [], out, page, data_dir, **how)

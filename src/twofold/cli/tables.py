@@ -62,8 +62,10 @@ def run(
         raise runner.CellsFailed(f"{len(outcome.failed)} of {len(plan.tasks)} cells failed: {which}")
 
 
-def render(out: Path, page: Path, data_dir: Path | None) -> None:
-    """Write the pages from what is in `out`."""
+def render(out: Path, page: Path, data_dir: Path | None, name: str | None = None) -> None:
+    """Write the pages from all that is in `out`, whatever NAME; one that there is not is refused all the same."""
+    if name not in (None, "all"):
+        tables.get(name)
     for path in pages.render(list(tables.books().values()), out, page, data_dir):
         print(path)
 

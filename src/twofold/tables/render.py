@@ -35,9 +35,11 @@ LEGEND = (
     "says that the two measure different things (the table's text says what). Each sign is one test, not corrected for "
     "their number: where nothing differs, one in twenty is wrong. **Bold**: better than every other method "
     "of its block (controls and upper bounds don't compete), each by a paired t-test over shared seeds, at 5 % after "
-    "Holm's correction. ↑ and ↓ say which side is better. Intervals, tests and each row's configuration are in "
-    "`results/index.html`, which `twofold table --render` writes. Hours are those of the cells' processes, added up: "
+    "Holm's correction. ↑ and ↓ say which side is better. Hours are those of the cells' processes, added up: "
     "where N ran at a time, divide by N."
+)
+ELSEWHERE = (
+    "Intervals, tests and each row's configuration are in `results/index.html`, which `twofold table --render` writes."
 )
 
 
@@ -291,11 +293,12 @@ def render(books: Sequence[Book], out: Path, page: Path, data_dir: Path | None =
     """
     refuse(page)
     found = [(book, made) for book in books if (made := sections(book, out, data_dir))]
-    text = [MARK, "# Results", "", LEGEND, ""]
+    text = [MARK, "# Results", "", f"{LEGEND} {ELSEWHERE}", ""]
     last = (out / "notes.md").read_text() if (out / "notes.md").is_file() else ""
     notes = {book.name: _notes(out, book) for book, _ in found}
     all_of_them = [section for _, made in found for section in made]
     text += [f"In all {took(all_of_them)}.", ""]
+    text += ["## Beside the printed values", "", card, ""] if (card := score(all_of_them)) else []
     for book, made in found:
         text += [f"## {book.name}: {book.about.rstrip('.')}", "", f"`twofold table {book.name}`: {took(made)}.", ""]
         for section in made:
@@ -311,7 +314,7 @@ def render(books: Sequence[Book], out: Path, page: Path, data_dir: Path | None =
         lstrip_blocks=True,
     ).get_template("tables.html.j2")
     html = out / "index.html"
-    texts = {"legend": LEGEND, "notes": notes, "last": last, "words": WORDS}
+    texts = {"legend": LEGEND, "card": card, "notes": notes, "last": last, "words": WORDS}
     write(html, template.render(found=found, took=took, dump=_dump, html=_html, inline=_inline, **texts))
     return page, html
 
@@ -324,6 +327,27 @@ def took(found: Sequence[Section]) -> str:
     half, most = median(seconds) / 60, max(seconds) / 60
     whole = f"{len(seconds):,} cells, {sum(seconds) / 3600:.1f} hours"
     return f"{whole}; a cell {half:.1f} minutes (median), {most:.1f} at most"
+
+
+def score(found: Sequence[Section]) -> str:
+    """Of each block that has printed values and cells: how many of ours are ahead, level and behind, and which are."""
+    head, lines = ["| | ▲ | = | ▼ | behind |", "|---|---|---|---|---|"], []
+    for section in found:
+        for block, rows in section.blocks.items():
+            told = [(row.row.name, v.column.name, v.standing) for row in rows for v in row.values if v.standing]
+            counts = [sum(how == one for *_, how in told) for one in ("ahead", "level", "behind")]
+            behind: dict[str, list[str]] = {}
+            for row, column, how in told:
+                if how == "behind":
+                    behind.setdefault(row, []).append(column)
+            which = "; ".join(f"{row}: {', '.join(columns)}" for row, columns in behind.items())
+            name = f"{section.book.name} {section.table.name}{f', {block}' if block else ''}"
+            name += f" ({section.scale})" if section.scale != "cpu" else ""
+            if any(counts):
+                lines.append(f"| {_cell(name)} | {' | '.join(map(str, counts))} | {_cell(which)} |")
+            elif told:
+                lines.append(f"| {_cell(name)} | | | | measures something else (≠) |")
+    return "\n".join(head + lines) if lines else ""
 
 
 def refuse(page: Path) -> None:
