@@ -91,7 +91,8 @@ def table(name: str, title: str, entries: Sequence[Entry]) -> Table:
             and what s should be about: its default factor; of digit-style, whose reference set lacks the style
             and not the digit, also the class of its strongest colour. The note says what a method learns from:
             images alone, labels, groups of the same class, triplets, or a reference set (those that learn from
-            one are where the data have one; with a class of a table as controls they are in `flat`). s and z:
+            one are where the data have one: elsewhere a class would have to be taken from the targets, and their
+            s be compared with others' for other classes; `flat` has such tables, by themselves). s and z:
             accuracy of the strongest of three probes, chosen without the test part. "s - leak" is s less z (or
             less the best constant, where z is below that): 0 for a constant. "class of s" is the share of
             observations made of one's s and another's z that a classifier trained on the data alone puts into
