@@ -347,7 +347,8 @@ def score(found: Sequence[Section]) -> str:
                 lines.append(f"| {_cell(name)} | {' | '.join(map(str, counts))} | {_cell(which)} |")
             elif told:
                 lines.append(f"| {_cell(name)} | | | | measures something else (≠) |")
-    return "\n".join(head + lines) if lines else ""
+    where = "What was tried where we are behind stands at the end of this page."
+    return "\n".join([*head, *lines, "", where]) if lines else ""
 
 
 def refuse(page: Path) -> None:
