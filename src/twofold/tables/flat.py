@@ -53,6 +53,7 @@ METHODS: list[dict[str, Any]] = [
     dict(name="Rb-VAE, scale 0.1", method="rb-vae"),
     dict(name="sRb-VAE", method="srb-vae", options=GAUSSIAN),
     dict(name="sRb-VAE, scale 0.1", method="srb-vae"),
+    dict(name="Mathieu, reference pairs", method="mathieu-reference"),
     dict(name="untrained", method="contrastive", options=FREE, control="untrained"),
     dict(name="shuffled controls", method="contrastive", options=FREE, control="shuffled"),
     dict(name="supervised", control="supervised"),
