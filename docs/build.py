@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from twofold.method import Method
 
 DOCS = Path(__file__).resolve().parent
-SHOWN = ("swap", "map", "leakage")  # of the demo's report
+SHOWN = ("swap", "map")  # of the demo's report
 PAPERS: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
     # method -> data, options, training, and what its page shows
     "mathieu": ("digits", {}, {"steps": 2_000}, ("swap", "interpolation")),
