@@ -215,7 +215,8 @@ def longer(block: str, data: str, steps: int) -> list[Row]:
 def tried(block: str) -> list[Row]:
     """The paper's objective with other weights of reconstruction and W2, and with its codes of training images."""
     own: dict[str, Any] = {"block": block, "protocol": {"data": "grassy-mnist"}}
-    printed = dict(zip(("z accuracy", "z silhouette", "s accuracy", "s silhouette", "W2"), LINEAR["Eq. 8"]))
+    measured = ("z accuracy", "z silhouette", "s accuracy", "s silhouette", "W2")
+    printed: dict[str, float] = dict(zip(measured, LINEAR["Eq. 8"]))
     weights = ((0.1, 40.0), (0.15, 40.0), (0.3, 10.0))
     rows = [
         Row(
