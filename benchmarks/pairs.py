@@ -3,8 +3,9 @@
     python benchmarks/pairs.py ruiz19 table-1 average "sRb-VAE, scale 0.05" "Rb-VAE, scale 0.05" "VAE, scale 0.05"
 
 Prints the first row less each other one, with its 95 % interval, p, and p after Holm's correction for all of them.
-Rows are named as in RESULTS.md; where a table has blocks, give --block, or --over-blocks for each seed's mean over the
-blocks that all of these rows have (but for those that --leave-out names). Trains nothing: reads results/*/*.json.
+"s probe - z probe" is one column less another. Rows are named as in RESULTS.md; where a table has blocks, give --block,
+or --over-blocks for each seed's mean over the blocks that all of these rows have (but for those that --leave-out
+names). Trains nothing: reads results/*/*.json.
 """
 
 from __future__ import annotations
@@ -40,7 +41,13 @@ def main() -> None:
             options.error(f"--leave-out: no block {block!r}; blocks: {', '.join(by_block)}")
 
     def seeds(lines: dict[str, dict], name: str) -> dict[int, float]:
-        return {int(seed): value for seed, value in lines[name].get(args.column, {}).get("seeds", {}).items()}
+        def of(column: str) -> dict[int, float]:
+            return {int(seed): value for seed, value in lines[name].get(column, {}).get("seeds", {}).items()}
+
+        column, less, other = args.column.partition(" - ")
+        if not less or args.column in lines[name]:  # "s - leak" is a column
+            return of(args.column)
+        return {seed: value - of(other)[seed] for seed, value in of(column).items() if seed in of(other)}
 
     blocks = [lines for lines in by_block.values() if all(name in lines and seeds(lines, name) for name in named)]
     if not blocks:

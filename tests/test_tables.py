@@ -840,7 +840,7 @@ def test_the_command(tmp_path, listed, capsys, monkeypatch):
     assert main([*line, "sizes"]) == 0
     out, err = capsys.readouterr()
     assert out.split() == ["RESULTS.md", "results/index.html"]
-    assert "needs the method method-of-tomorrow; left out" in err
+    assert "note: tables-sketch, sizes, absent: needs the method method-of-tomorrow; left out" in err
     assert "[4/4] tables-sketch, sizes, mean, seed 0: size 0.000" in err
     assert main([*line, "faults"]) == 1
     out, err = capsys.readouterr()
@@ -869,6 +869,7 @@ def test_the_command(tmp_path, listed, capsys, monkeypatch):
         ("contrast21 --address a:1 --only lambda_z", "it goes with --backend"),
         ("contrast21 --device tpu", "device"),
         ("contrast21 --data-dir nowhere", "data-dir"),
+        ("mathieu16 --scale paper --only NORB --data-dir .", "nothing of this can run without norb/"),
         ("nowhere --render", "nowhere"),
     ],
 )

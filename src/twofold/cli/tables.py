@@ -35,7 +35,8 @@ def show(data_dir: Path | None) -> None:
 def run(
     name: str, scale: str, seeds: int, only: list[str], out: Path, page: Path, data_dir: Path | None, **how: Any
 ) -> None:
-    """Run what is missing of NAME's cells, then write the pages. Raises `CellsFailed` at the end where some failed."""
+    """Run what is missing of NAME's cells, then write the pages. Raises `CellsFailed` at the end where some failed, and
+    `MissingFileError` where nothing can run."""
     books = list(tables.books().values()) if name == "all" else [tables.get(name)]
     if seeds < 1:
         raise InputError(f"seeds: {seeds}; expected at least 1")
@@ -44,8 +45,13 @@ def run(
     runner.check(*(how[name] for name in ("jobs", "backend", "address", "threads")))
     pages.refuse(page)
     plan = runner.plan(books, scale, range(seeds), out, root, only)
+    needed: dict[str, list[str]] = {}
     for row, what in plan.lacking.items():
-        _note(f"{row}: needs {what}; left out")
+        needed.setdefault(what, []).append(row)
+    for what, rows in needed.items():
+        _note(f"{rows[0]}{f' and {len(rows) - 1} more' if rows[1:] else ''}: needs {what}; left out")
+    if needed and not (plan.tasks or plan.kept):
+        raise MissingFileError(f"nothing of this can run without {'; '.join(needed)}")
     if plan.stale:
         first = next(iter(plan.stale.values()))
         _note(f"{len(plan.stale)} cells are of an earlier protocol ({first}); they are run again")

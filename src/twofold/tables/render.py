@@ -297,7 +297,7 @@ def render(books: Sequence[Book], out: Path, page: Path, data_dir: Path | None =
     last = (out / "notes.md").read_text() if (out / "notes.md").is_file() else ""
     notes = {book.name: _notes(out, book) for book, _ in found}
     all_of_them = [section for _, made in found for section in made]
-    text += [f"In all {took(all_of_them)}.", ""]
+    text += [f"In all {took(all_of_them)}{dirty(all_of_them)}.", ""]
     text += ["## Beside the printed values", "", card, ""] if (card := score(all_of_them)) else []
     for book, made in found:
         text += [f"## {book.name}: {book.about.rstrip('.')}", "", f"`twofold table {book.name}`: {took(made)}.", ""]
@@ -327,6 +327,13 @@ def took(found: Sequence[Section]) -> str:
     half, most = median(seconds) / 60, max(seconds) / 60
     whole = f"{len(seconds):,} cells, {sum(seconds) / 3600:.1f} hours"
     return f"{whole}; a cell {half:.1f} minutes (median), {most:.1f} at most"
+
+
+def dirty(found: Sequence[Section]) -> str:
+    """How many cells say that the code which they ran wasn't their commit's."""
+    commits = [str(cell.get("commit")) for section in found for line in section.lines for cell in line.cells]
+    count = sum(commit.endswith("-dirty") for commit in commits)
+    return f"; {count} of them from a working tree with changes" if count else ""
 
 
 def score(found: Sequence[Section]) -> str:
