@@ -230,7 +230,7 @@ def tried(block: str) -> list[Row]:
     own: dict[str, Any] = {"block": block, "protocol": {"data": "grassy-mnist"}}
     measured = ("z accuracy", "z silhouette", "s accuracy", "s silhouette", "W2")
     printed: dict[str, float] = dict(zip(measured, LINEAR["Eq. 8"]))
-    weights = ((0.1, 40.0), (0.15, 40.0), (0.3, 10.0))
+    weights = ((0.02, 1.0), (0.05, 1.0), (0.1, 40.0), (0.15, 40.0), (0.3, 10.0))
     rows = [
         Row(
             name=f"Eq. 8, scale {scale:g}, lambda_z {weight:g}",
