@@ -24,7 +24,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 import twofold
 from citing import covered, equation
 from twofold.distributions import Gaussian, Likelihood, Mixture, Point
-from twofold.divergences import gathered, group_dependence, group_distance, group_leak, wasserstein2
+from twofold.divergences import audible, gathered, group_dependence, group_distance, group_leak, wasserstein2
 from twofold.errors import InputError
 from twofold.method import Facts
 from twofold.methods import MLVAE, VAE, Contrastive
@@ -408,9 +408,48 @@ def test_contrastive_price_of_the_leak_knows_a_control_that_stands_twice():
     z, group = method.enc(x)[1], torch.tensor([1] * 8 + [0] * 8)
     told, blind = group_dependence(z.mean, group, row=row), group_dependence(z.mean, group)
     (update,) = method.losses(SimpleNamespace(target=target, background=background))
-    kl = z.kl().mean()
-    assert update["model"]["leakage"].item() == pytest.approx(3 * kl.item() * max(0, told.item()), rel=1e-5)
+    share, kl = heard(z.mean.tolist(), z.variance.tolist()), z.kl().mean().item()
+    assert 0 < share < 0.1  # as built
+    assert update["model"]["leakage"].item() == pytest.approx(3 * share * kl * max(0, told.item()), rel=1e-5)
     assert blind > told + 0.5
+
+
+def heard(mean, variance) -> float:
+    """Ten times the means' variance over the noise's, dimensions added up; at most 1."""
+    columns = list(zip(*mean))
+    centres = [sum(column) / len(column) for column in columns]
+    spread = sum(sum((v - c) ** 2 for v in column) / len(column) for column, c in zip(columns, centres))
+    noise = sum(sum(row) for row in variance) / len(variance)
+    return min(1.0, 10 * spread / noise)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 0.1, 0.3, 1.0])
+def test_what_of_z_is_heard(scale):
+    random = torch.Generator().manual_seed(0)
+    mean = 3 + scale * torch.randn(20, 4, dtype=torch.float64, generator=random)  # an offset is not heard
+    variance = 0.2 + torch.rand(20, 4, dtype=torch.float64, generator=random)
+    mean.requires_grad_()
+    found = audible(mean, variance)
+    assert found.item() == pytest.approx(heard(mean.tolist(), variance.tolist()), abs=1e-12)
+    assert not found.requires_grad
+    assert (found.item() == 1) == (scale >= 0.3)
+
+
+def test_the_price_of_the_leak_leaves_a_silent_z_alone():
+    """The price's gradient vanishes with z, that of the measure alone grows."""
+    random = torch.Generator().manual_seed(0)
+    group = torch.arange(16) % 2
+    shape = torch.randn(16, 4, dtype=torch.float64, generator=random) + group[:, None]
+
+    def gradients(scale: float) -> list[float]:
+        mean = (scale * shape).requires_grad_()
+        told = group_dependence(mean, group)
+        prices = (told, audible(mean, torch.ones_like(mean)) * told)
+        return [torch.autograd.grad(p, mean, retain_graph=True)[0].norm().item() for p in prices]
+
+    (measure, price), (measure_silent, price_silent) = gradients(0.05), gradients(0.005)
+    assert measure_silent > 5 * measure
+    assert price_silent < price / 5
 
 
 def test_a_z_without_dimensions_has_no_price():

@@ -14,6 +14,7 @@ from torch import Tensor
 from twofold.errors import InputError
 
 PAIRS = 32  # of one group, for a price on what they show
+AUDIBLE = 0.1  # of the noise's variance
 
 
 def wasserstein2(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
@@ -67,6 +68,19 @@ def group_leak(
     fewer than 32 pairs of one group, in proportion less: what so few show is mostly chance."""
     compared = _compared(z, group, mask, row)
     return trust(mates(group, mask, row)) * (_dependence(compared) + 15 * _distance(compared))
+
+
+def audible(mean: Float[Tensor, "n d"], variance: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """From 0 to 1: how far z's means spread over the batch, beside its noise; 1 from a tenth of the noise's variance on.
+    Has no gradient.
+
+    A measure that is blind to scale has the largest gradients where z's means hardly differ, and z's KL is no small
+    price there: it counts offsets and the noise's width, too. Without this a z that falls silent early is kept so. Ours.
+    """
+    with torch.no_grad():
+        noise = variance.sum(1).mean().clamp(min=torch.finfo(variance.dtype).tiny)
+        spread = (mean - mean.mean(0)).square().sum(1).mean()
+        return (spread / noise / AUDIBLE).clamp(max=1)
 
 
 def mates(group: Tensor, mask: Tensor | None = None, row: Tensor | None = None) -> Tensor:

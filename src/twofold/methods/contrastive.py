@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from twofold.distributions import Likelihood
-from twofold.divergences import gathered, group_dependence, wasserstein2
+from twofold.divergences import audible, gathered, group_dependence, wasserstein2
 from twofold.method import Method
 from twofold.supervision import Reference
 
@@ -22,7 +22,8 @@ class Contrastive(Method):
 
     A large `lambda_z` is met by a z of tiny scale that still tells the two sets apart. `leakage` is the price of that:
     so many times z's KL for each nat by which z shows the set (`divergences.group_dependence`, blind to scale; ours; 0
-    is the paper's objective).
+    is the paper's objective). While z is silent, as at the start of a training, it is less
+    (`divergences.audible`).
     """
 
     name = "contrastive"
@@ -59,12 +60,12 @@ class Contrastive(Method):
         if self.lambda_z:
             terms["w2"] = self.lambda_z * wasserstein2(gathered(z_x), gathered(z_y))  # Eqs. 8-9
         if self.leakage:  # ours
-            z, x = (
+            z, noise, x = (
                 torch.cat([gathered(a), gathered(b)])
-                for a, b in ((q_zx.mean, q_zy.mean), (draw.target, draw.background))
+                for a, b in ((q_zx.mean, q_zy.mean), (q_zx.variance, q_zy.variance), (draw.target, draw.background))
             )
             row = x.flatten(1).unique(dim=0, return_inverse=True)[1]  # of a small set a batch holds rows twice
             told = group_dependence(z, torch.arange(len(z), device=z.device) < len(z) // 2, row=row)
-            price = self.leakage * gathered(kl_z.detach()[None]).mean() / 2
+            price = self.leakage * audible(z, noise) * gathered(kl_z.detach()[None]).mean() / 2
             terms["leakage"] = price * told.clamp(min=0)  # below 0 it would pay to push a set's rows apart
         yield {"model": terms}
