@@ -71,11 +71,11 @@ def group_leak(
 
 
 def audible(mean: Float[Tensor, "n d"], variance: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """From 0 to 1: how far z's means spread over the batch, beside its noise; 1 from a tenth of the noise's variance on.
-    Has no gradient.
+    """From 0 to 1: how far z's means spread over the batch beside its noise; 1 from a tenth of the noise's variance on.
+    Has no gradient. Ours.
 
     A measure that is blind to scale has the largest gradients where z's means hardly differ, and z's KL is no small
-    price there: it counts offsets and the noise's width, too. Without this a z that falls silent early is kept so. Ours.
+    price there: it counts offsets and the noise's width, too. Without this a z that falls silent early is kept so.
     """
     with torch.no_grad():
         noise = variance.sum(1).mean().clamp(min=torch.finfo(variance.dtype).tiny)
