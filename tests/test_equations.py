@@ -409,21 +409,21 @@ def test_contrastive_price_of_the_leak_knows_a_control_that_stands_twice():
     told, blind = group_dependence(z.mean, group, row=row), group_dependence(z.mean, group)
     (update,) = method.losses(SimpleNamespace(target=target, background=background))
     share, kl = heard(z.mean.tolist(), z.variance.tolist()), z.kl().mean().item()
-    assert 0 < share < 0.1  # as built
+    assert 0 < share < 1  # as built
     assert update["model"]["leakage"].item() == pytest.approx(3 * share * kl * max(0, told.item()), rel=1e-5)
     assert blind > told + 0.5
 
 
 def heard(mean, variance) -> float:
-    """Ten times the means' variance over the noise's, dimensions added up; at most 1."""
+    """A hundred times the means' variance over the noise's, dimensions added up; at most 1."""
     columns = list(zip(*mean))
     centres = [sum(column) / len(column) for column in columns]
     spread = sum(sum((v - c) ** 2 for v in column) / len(column) for column, c in zip(columns, centres))
     noise = sum(sum(row) for row in variance) / len(variance)
-    return min(1.0, 10 * spread / noise)
+    return min(1.0, 100 * spread / noise)
 
 
-@pytest.mark.parametrize("scale", [0.0, 1e-3, 0.1, 0.3, 1.0])
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 0.03, 0.2, 1.0])
 def test_what_of_z_is_heard(scale):
     random = torch.Generator().manual_seed(0)
     mean = 3 + scale * torch.randn(20, 4, dtype=torch.float64, generator=random)  # an offset is not heard
@@ -432,7 +432,7 @@ def test_what_of_z_is_heard(scale):
     found = audible(mean, variance)
     assert found.item() == pytest.approx(heard(mean.tolist(), variance.tolist()), abs=1e-12)
     assert not found.requires_grad
-    assert (found.item() == 1) == (scale >= 0.3)
+    assert (found.item() == 1) == (scale >= 0.2)
 
 
 def test_the_price_of_the_leak_leaves_a_silent_z_alone():
