@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from twofold import divergences
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -30,3 +32,15 @@ def test_the_bias_of_parts(rule, capsys):
         one, *_, noise = found[name]
         assert noise < one
     assert "nats an image" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01])
+def test_silent_z_is_measured_on_a_validation_part(share, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setattr(divergences, "AUDIBLE", divergences.AUDIBLE)
+    module = script("silent_z")
+    module.SETS = {"digits": ("grassy-digits", "auto", 2)}
+    found = module.measure("digits", share, seed=0)
+    assert pytest.approx(share, abs=1e-20) == divergences.AUDIBLE
+    assert all(0 <= found[half] <= 100 for half in "sz")
+    assert 0 < found["z over noise"] < 1
