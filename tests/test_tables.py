@@ -28,7 +28,7 @@ from twofold.__main__ import main
 from twofold.data import Dataset
 from twofold.errors import DivergedError, InputError
 from twofold.method import Code
-from twofold.tables import backends, contrast21, grouped, render, ruiz19, runner, statistics
+from twofold.tables import backends, clusters, grouped, render, ruiz19, runner, statistics
 from twofold.tables.cell import Cell, lacks, thinned, work
 from twofold.tables.table import Book, Column, Protocol, Row, Table
 
@@ -150,13 +150,13 @@ def test_contrast21_reads_each_expression():
     table = book.table("table-2")
     y = np.arange(210) % 7
     x = (np.random.default_rng(0).random((210, 1, 8, 8)) + y[:, None, None, None]) / 8
-    names = {"expression": contrast21.EMOTIONS}
+    names = {"expression": clusters.EMOTIONS}
     whole = Dataset(x, {"expression": y}, names=names, background=Dataset(x[:30]))
     row = next(row for row in table.rows if row.name == "Eq. 8")
     made = Cell(table, replace(row, protocol={"data": "x", "s": 4, "z": 4}), "smoke", 0)
     made.__dict__["whole"], made.__dict__["parts"] = whole, whole.split((0.5, 0.5))
     values = made.run()["values"]
-    assert set(values) == set(contrast21.EMOTIONS)
+    assert set(values) == set(clusters.EMOTIONS)
     assert np.mean(list(values.values())) > 0.4
 
 
