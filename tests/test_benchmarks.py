@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from twofold import divergences
+from twofold import data, divergences
+from twofold.methods import MLVAE
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
@@ -44,3 +45,14 @@ def test_silent_z_is_measured_at_each_share(share, monkeypatch):
     assert pytest.approx(share, abs=1e-20) == divergences.AUDIBLE
     assert all(0 <= found[half] <= 100 for half in "sz")
     assert 0 < found["z over noise"] < 1
+
+
+@pytest.mark.parametrize("leakage", [2, 0])
+def test_silent_z_of_groups(leakage, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    module = script("silent_z")
+    monkeypatch.setattr(module.data, "load", lambda _, load=data.load: load("grassy-digits"))
+    found = module.measure_groups(MLVAE, "conv", leakage, seed=0, steps=2)
+    assert 0 < found["z over noise"] < 1
+    assert 0.5 < found["error"] < 50
+    assert (found["method"], found["leakage"]) == ("ml-vae", leakage)
