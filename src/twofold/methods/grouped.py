@@ -23,7 +23,8 @@ class GroupedMethod(Method):
     `leakage` is the price, in units of z's KL, of each nat by which the means of z show it: to kernels and distances
     within the batch (`divergences.group_leak`), and to an adversary that guesses the group from z and has seen all
     batches before. 0: no price and no adversary. `separate`: an encoder for each code, so that a price on z
-    moves s less; None: where `arch` is no paper's.
+    moves s less; None: where `arch` is no paper's. By narrow, deep convolutions (`arch="contrast21-narrow"`) the price
+    kept both codes silent (docs/leakage.md): take 0 there.
     """
 
     supervision = Groups
