@@ -215,6 +215,7 @@ mnist = {"at": {"cpu": {"steps": 1000}, "paper": {"arch": "contrast21"}}}
 digits = {"at": {"cpu": {"steps": 1500}}}
 FIGURE_6: dict[str, dict[str, Any]] = {
     "grassy-mnist (L MNIST)": {"protocol": {"data": "grassy-mnist"}, **mnist},
+    "grassy-mnist-nl (NL MNIST)": {"protocol": {"data": "grassy-mnist-nl"}, **mnist},
     "grassy-digits": {"protocol": {"data": "grassy-digits"}, **digits},
 }
 SMOKE = dict(data="grassy-digits", arch="auto", s=4, z=4, steps=3, n_train=200, n_test=60)
