@@ -32,7 +32,7 @@ lint: setup
 docs: setup
 	$(BIN)/python docs/build.py
 
-# Every cell of the CPU scale, two at a time: RESULTS.md says how long it took. Killed, it goes on where it was.
+# Every cell of the CPU scale, two at a time; docs/tables.md says how long that takes. Killed, it goes on where it was.
 tables: setup
 	$(BIN)/twofold table all --scale cpu --seeds 3 --jobs 2
 

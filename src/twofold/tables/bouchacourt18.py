@@ -227,7 +227,8 @@ TABLES = [
             alike) and with it ("ours": leakage of 2, an encoder for each code). The strongest of three probes on means,
             chosen without the test part; the row "constant" is chance. Of digits, 60 % are to train on (where it says
             so, 80 %: another test part, not to be compared row by row). The default of 2 was chosen by
-            `benchmarks/leakage_kinds.py`, on the part of digits between training and test.""",
+            `benchmarks/leakage_kinds.py`, on the part of digits between training and test. Controls of the regularised
+            blocks are those of the first, but for chance.""",
     ),
     Table(
         name="unseen",
