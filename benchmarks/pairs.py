@@ -5,7 +5,8 @@
 Prints the first row less each other one, with its 95 % interval, p, and p after Holm's correction for all of them.
 "s probe - z probe" is one column less another. Rows are named as in RESULTS.md; where a table has blocks, give --block,
 or --over-blocks for each seed's mean over the blocks that all of these rows have (but for those that --leave-out
-names). Trains nothing: reads results/*/*.json.
+names). With --also TABLE the rows of another table of the book join the same blocks, as "TABLE: ROW". Trains nothing:
+reads results/*/*.json.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ def main() -> None:
     options.add_argument("--block", default="")
     options.add_argument("--over-blocks", action="store_true")
     options.add_argument("--leave-out", action="append", default=[], metavar="BLOCK")
+    options.add_argument("--also", metavar="TABLE")
     options.add_argument("--scale", default="cpu")
     options.add_argument("--results", type=Path, default=Path("results"))
     args = options.parse_args()
-    found = json.loads((args.results / args.book / f"{args.table}.{args.scale}.json").read_text())
     named = [args.row, *args.others]
     by_block: dict[str, dict[str, dict]] = {}
-    for line in found["rows"]:
-        by_block.setdefault(line["block"], {})[line["row"]] = line["values"]
+    for table, prefix in ((args.table, ""), (args.also, f"{args.also}: ")):
+        if table is not None:
+            found = json.loads((args.results / args.book / f"{table}.{args.scale}.json").read_text())
+            for line in found["rows"]:
+                by_block.setdefault(line["block"], {})[prefix + line["row"]] = line["values"]
     if not args.over_blocks:
         by_block = {args.block: by_block.get(args.block, {})}
     for block in args.leave_out:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 from pathlib import Path
 
 import pytest
+import scipy.stats
 
 from twofold import data, divergences
 from twofold.methods import MLVAE
@@ -56,3 +58,15 @@ def test_silent_z_of_groups(leakage, monkeypatch):
     assert 0 < found["z over noise"] < 1
     assert 0.5 < found["error"] < 50
     assert (found["method"], found["leakage"]) == ("ml-vae", leakage)
+
+
+def test_a_row_beside_itself_in_another_table(tmp_path, monkeypatch, capsys):
+    for table, values in (("long", (3.0, 4.0, 6.0)), ("short", (1.0, 2.5, 3.5))):
+        line = {"block": "b", "row": "ours", "values": {"s": {"seeds": dict(enumerate(values))}}}
+        (tmp_path / "book").mkdir(exist_ok=True)
+        (tmp_path / "book" / f"{table}.cpu.json").write_text(json.dumps({"rows": [line]}))
+    where = ["--also", "short", "--block", "b", "--results", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["pairs.py", "book", "long", "s", "ours", "short: ours", *where])
+    script("pairs").main()
+    wanted = scipy.stats.ttest_rel([3.0, 4.0, 6.0], [1.0, 2.5, 3.5]).pvalue
+    assert f"+2.0000 [+0.7579, +3.2421], p {wanted:.3f}, corrected {wanted:.3f}: short: ours" in capsys.readouterr().out
